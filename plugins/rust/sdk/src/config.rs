@@ -1,0 +1,344 @@
+//! Types for the configuration of a plugin, to be used with [`Host::config`](crate::Host::config).
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gatepost_plugin::{config::{Addresses, Networks}, test::World};
+//! use serde_json::json;
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+//! struct Config {
+//!     #[serde(with = "gatepost_plugin::config::duration")]
+//!     delay: Duration,
+//!     #[serde(default)]
+//!     exempt_clients: Networks,
+//!     #[serde(default)]
+//!     exempt_senders: Addresses,
+//! }
+//!
+//! let world = World::new().config(json!({
+//!     "delay": "5m",
+//!     "exempt-clients": ["192.0.2.0/24", "2001:db8::1"],
+//!     "exempt-senders": ["bob@example.org", "example.net", ".example.com"],
+//! }));
+//! let config: Config = world.host().config()?;
+//! assert_eq!(config.delay, Duration::from_secs(300));
+//! assert!(config.exempt_clients.contains([192, 0, 2, 9].into()));
+//! assert!(config.exempt_senders.matches("carol@www.example.com"));
+//! # Ok::<(), gatepost_plugin::Error>(())
+//! ```
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+
+use crate::Error;
+
+/// A set of networks: CIDR notation, or single addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// True if one of the networks holds the address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Networks that never belong to a stranger on the Internet: loopback, link-local and private
+    /// use (RFC 1122, 1918, 3927, 4193, 4291).
+    pub fn private() -> Self {
+        Self(PRIVATE.iter().filter_map(|text| network(text)).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: String| {
+            network(&text).ok_or_else(|| {
+                D::Error::custom(
+                    ["`", &text, "` is neither an address nor a network like 192.0.2.0/24"]
+                        .concat(),
+                )
+            })
+        };
+        Vec::<String>::deserialize(deserializer)?
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// The network that holds an address, with so many leading bits: `192.0.2.0/24`.
+///
+/// ```
+/// use gatepost_plugin::config::network_of;
+///
+/// assert_eq!(network_of([192, 0, 2, 77].into(), 24, 64), "192.0.2.0/24");
+/// assert_eq!(network_of("2001:db8::1:2".parse()?, 24, 64), "2001:db8::/64");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+pub fn network_of(address: IpAddr, ipv4_bits: u8, ipv6_bits: u8) -> String {
+    let address = address.to_canonical();
+    let bits = if address.is_ipv4() { ipv4_bits.min(32) } else { ipv6_bits.min(128) };
+    IpNet::new(address, bits).expect("the prefix is no longer than the address").trunc().to_string()
+}
+
+/// A set of mail addresses: `user@domain`, `domain` or `@domain` for all its users, `.domain` for
+/// all users of the domain and of every domain below it, `user@` for this user anywhere. Case does
+/// not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses(Vec<String>);
+
+impl Addresses {
+    /// True if one of the entries means this address.
+    pub fn matches(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        let (local_part, domain) = split(&address);
+        self.0.iter().any(|entry| match entry.strip_suffix('@') {
+            Some(user) => user == local_part,
+            None if entry.contains('@') && !entry.starts_with('@') => *entry == address,
+            None => domain_matches(entry, domain),
+        })
+    }
+
+    /// True if one of the entries means this domain.
+    pub fn matches_domain(&self, domain: &str) -> bool {
+        let domain = domain.to_lowercase();
+        self.0.iter().any(|entry| domain_matches(entry, &domain))
+    }
+
+    /// True if there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let check = |text: String| {
+            let plausible =
+                !text.trim_matches(['@', '.']).is_empty() && !text.contains([' ', '*', ',']);
+            if plausible {
+                Ok(text.to_lowercase())
+            } else {
+                Err(D::Error::custom(
+                    ["`", &text, "` is no address: write user@domain, domain, .domain or user@"]
+                        .concat(),
+                ))
+            }
+        };
+        Vec::<String>::deserialize(deserializer)?
+            .into_iter()
+            .map(check)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// The local part and the domain of an address; without `@` (as in `postmaster`) the domain is empty.
+///
+/// ```
+/// assert_eq!(gatepost_plugin::config::split("\"a@b\"@example.org"), ("\"a@b\"", "example.org"));
+/// ```
+pub fn split(address: &str) -> (&str, &str) {
+    address.rsplit_once('@').unwrap_or((address, ""))
+}
+
+fn domain_matches(entry: &str, domain: &str) -> bool {
+    let entry = entry.strip_prefix('@').unwrap_or(entry);
+    match entry.strip_prefix('.') {
+        Some(parent) => {
+            domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+        }
+        None => domain == entry,
+    }
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical())))
+}
+
+/// Serde for a [`Duration`](std::time::Duration): a number with a unit (`90s`, `5m`, `4h`, `36d`,
+/// `2w`), several of them (`1h30m`), or a plain number of seconds.
+pub mod duration {
+    use std::fmt;
+    use std::time::Duration;
+
+    use serde::de::{Deserializer, Error, Visitor};
+
+    /// Reads a duration: for `#[serde(with = "gatepost_plugin::config::duration")]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        deserializer.deserialize_any(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration like \"90s\", \"5m\", \"4h\" or \"36d\"")
+        }
+
+        fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
+            Ok(Duration::from_secs(seconds))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            super::parse_duration(text)
+                .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        }
+    }
+}
+
+fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    let mut rest = text.trim();
+    let mut seconds = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest.get(..digits)?.parse().ok()?;
+        let unit = match rest.as_bytes().get(digits)? {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3_600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        rest = rest.get(digits + 1..)?.trim_start();
+    }
+    (!text.trim().is_empty()).then(|| std::time::Duration::from_secs(seconds))
+}
+
+/// Reads the table; the error begins with the path of the key at fault.
+pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let text = error.inner().to_string();
+        // The position is one in JSON that the administrator never wrote.
+        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+        match error.path().to_string().as_str() {
+            "." => Error::new(text),
+            path => Error::new(["`", path, "`: ", text].concat()),
+        }
+    })
+}
+
+const PRIVATE: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Addresses, Networks, parse_duration, read};
+
+    #[test]
+    fn durations_have_units() {
+        check("5m", Some(300));
+        check("1h30m", Some(5_400));
+        check("1h 30m", Some(5_400));
+        check("36d", Some(3_110_400));
+        check("2w", Some(1_209_600));
+        check("0s", Some(0));
+        check("5", None);
+        check("", None);
+        check("5 m", None);
+        check("-5m", None);
+        check("5min", None);
+        check("99999999999999999999s", None);
+
+        fn check(text: &str, seconds: Option<u64>) {
+            assert_eq!(parse_duration(text), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_means_an_address_a_domain_or_all_below_it() {
+        check("bob@example.org", "Bob@EXAMPLE.org", true);
+        check("bob@example.org", "rob@example.org", false);
+        check("example.org", "bob@example.org", true);
+        check("@example.org", "bob@example.org", true);
+        check("example.org", "bob@www.example.org", false);
+        check(".example.org", "bob@www.example.org", true);
+        check(".example.org", "bob@example.org", true);
+        check(".example.org", "bob@badexample.org", false);
+        check("abuse@", "abuse@example.net", true);
+        check("abuse@", "abuser@example.net", false);
+        check("example.org", "postmaster", false);
+
+        fn check(entry: &str, address: &str, expected: bool) {
+            let set: Addresses = read(&format!("[\"{entry}\"]")).unwrap();
+            assert_eq!(set.matches(address), expected, "{entry} {address}");
+        }
+    }
+
+    #[test]
+    fn networks_hold_addresses_of_their_family_and_mapped_ones() {
+        check("192.0.2.0/24", "192.0.2.255", true);
+        check("192.0.2.0/24", "::ffff:192.0.2.1", true);
+        check("192.0.2.0/24", "192.0.3.1", false);
+        check("192.0.2.1", "192.0.2.1", true);
+        check("2001:db8::/32", "2001:db8:1::1", true);
+        check("2001:db8::/32", "192.0.2.1", false);
+
+        fn check(network: &str, address: &str, expected: bool) {
+            let set: Networks = read(&format!("[\"{network}\"]")).unwrap();
+            assert_eq!(set.contains(address.parse().unwrap()), expected, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_its_key() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only the errors are looked at")]
+        struct Outer {
+            inner: Vec<Inner>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only the errors are looked at")]
+        struct Inner {
+            #[serde(default)]
+            networks: Networks,
+            #[serde(with = "super::duration")]
+            delay: Duration,
+        }
+
+        check(
+            r#"{"inner":[{"delay":"5x"}]}"#,
+            "`inner[0].delay`: invalid value: string \"5x\", expected a duration like",
+        );
+        check(r#"{"inner":[{"delay":"5m"},{}]}"#, "`inner[1]`: missing field `delay`");
+        check(
+            r#"{"inner":[{"deley":"5m"}]}"#,
+            "`inner[0].deley`: unknown field `deley`, expected `networks` or `delay`",
+        );
+        check(
+            r#"{"inner":[{"networks":["10.0.0.0/33"]}]}"#,
+            "`inner[0].networks`: `10.0.0.0/33` is neither an address",
+        );
+        check("{}", "missing field `inner`");
+
+        fn check(json: &str, expected: &str) {
+            let error = read::<Outer>(json).unwrap_err().to_string();
+            assert!(error.starts_with(expected) && !error.contains("column"), "{error}");
+        }
+    }
+}

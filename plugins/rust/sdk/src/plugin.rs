@@ -1,0 +1,95 @@
+//! What a plugin implements.
+
+pub use crate::wit::configure::exports::gatepost::policy::configure::Registration;
+use crate::{
+    AttemptResult, ConnectVerdict, Content, DataVerdict, Decision, Error, HeloVerdict, Host,
+    MailVerdict, OutcomeVerdict, RcptVerdict, Recipient, RouteVerdict, Session, Transaction,
+};
+
+/// A plugin: the stages at which it has something to say, in the order of a message's life.
+///
+/// Implement the methods that you need and name the same stages in [`export!`](crate::export!);
+/// a method that is not named there is never called. A stage that returns an [`Error`] has no
+/// effect at all, and the administrator's `on-error` decides in its place.
+pub trait Plugin: Sized + 'static {
+    /// Called once for each new instance, before any stage; the first time when the plugin is
+    /// loaded. An error keeps this version from going live, and its text goes to the administrator:
+    /// check everything here that can be wrong in a configuration.
+    fn configure(host: &Host) -> Result<Self, Error>;
+
+    /// A client connected; the greeting is not sent yet.
+    fn connect(&self, host: &Host, session: &Session) -> Result<Decision<ConnectVerdict>, Error> {
+        let _ = (host, session);
+        Ok(Decision::next())
+    }
+
+    /// HELO, EHLO or LHLO, with its argument.
+    fn helo(
+        &self,
+        host: &Host,
+        session: &Session,
+        name: &str,
+    ) -> Result<Decision<HeloVerdict>, Error> {
+        let _ = (host, session, name);
+        Ok(Decision::next())
+    }
+
+    /// MAIL: a transaction begins.
+    fn mail(
+        &self,
+        host: &Host,
+        session: &Session,
+        transaction: &Transaction,
+    ) -> Result<Decision<MailVerdict>, Error> {
+        let _ = (host, session, transaction);
+        Ok(Decision::next())
+    }
+
+    /// RCPT, once for each recipient: it is the last of [`Transaction::recipients`].
+    fn rcpt(
+        &self,
+        host: &Host,
+        session: &Session,
+        transaction: &Transaction,
+        recipient: &Recipient,
+    ) -> Result<Decision<RcptVerdict>, Error> {
+        let _ = (host, session, transaction, recipient);
+        Ok(Decision::next())
+    }
+
+    /// The whole content is here; nothing is acknowledged yet.
+    fn data(
+        &self,
+        host: &Host,
+        session: &Session,
+        transaction: &Transaction,
+        content: &Content,
+    ) -> Result<Decision<DataVerdict>, Error> {
+        let _ = (host, session, transaction, content);
+        Ok(Decision::next())
+    }
+
+    /// The message is queued: where shall the copy for this recipient go? Asked before every attempt.
+    fn route(
+        &self,
+        host: &Host,
+        transaction: &Transaction,
+        recipient: &Recipient,
+    ) -> Result<Decision<RouteVerdict>, Error> {
+        let _ = (host, transaction, recipient);
+        Ok(Decision::next())
+    }
+
+    /// An attempt over `route` ended: what came of it for this recipient.
+    fn outcome(
+        &self,
+        host: &Host,
+        transaction: &Transaction,
+        recipient: &Recipient,
+        route: &str,
+        result: &AttemptResult,
+    ) -> Result<Decision<OutcomeVerdict>, Error> {
+        let _ = (host, transaction, recipient, route, result);
+        Ok(Decision::next())
+    }
+}
