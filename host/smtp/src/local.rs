@@ -1,0 +1,156 @@
+//! Which domains are ours, and who lives there. Pure data; the daemon makes it from the configuration.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use crate::address::{Domain, ForwardPath, Host, LocalPart, Mailbox};
+use crate::route::{LmtpAddress, Route};
+
+/// All local domains. Finds out whether a forward-path ends here.
+#[derive(Clone, Debug, Default)]
+pub struct LocalDomains {
+    domains: Vec<LocalDomain>,
+    /// By A-labels, so that it does not matter how an address writes the domain.
+    by_name: HashMap<String, usize>,
+}
+
+/// One domain whose mail is delivered here.
+#[derive(Clone, Debug)]
+pub struct LocalDomain {
+    /// Its name.
+    pub name: Domain,
+    /// The local parts that have a mailbox. Compared without regard to case.
+    pub users: BTreeSet<String>,
+    /// Who gets what is for nobody.
+    pub catch_all: Option<Mailbox>,
+    /// Local parts that stand for other mailboxes, here or elsewhere. Compared without regard to case.
+    pub aliases: BTreeMap<String, Vec<Mailbox>>,
+    /// Where its mailboxes are.
+    pub delivery: LocalDelivery,
+    /// The character that separates a user from a detail: with `+`, `alice+list` is delivered to `alice` (RFC 5233).
+    pub subaddress: Option<char>,
+}
+
+/// Where the mailboxes of a domain are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalDelivery {
+    /// Each user has a Maildir.
+    Maildir {
+        /// The path of one, with `{domain}` and `{user}` in it.
+        template: String,
+    },
+    /// An LMTP server has them.
+    Lmtp(LmtpAddress),
+}
+
+/// What a forward-path is to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// A mailbox here.
+    Local {
+        /// The address as it was given, with the detail; `postmaster` has got its domain.
+        mailbox: Mailbox,
+        /// Where the mailbox is.
+        route: Route,
+    },
+    /// An alias or a catch-all: these instead. They are to be resolved in their turn; the caller stops loops.
+    Expanded(Vec<Mailbox>),
+    /// A local domain, but nobody of this name.
+    Unknown,
+    /// Not ours.
+    Remote(Host),
+}
+
+impl LocalDomains {
+    /// The first domain is the one that `postmaster` without a domain belongs to.
+    pub fn new(domains: Vec<LocalDomain>) -> Self {
+        let mut domains = domains;
+        for domain in &mut domains {
+            domain.users = domain.users.iter().map(|user| fold(user)).collect();
+            domain.aliases = std::mem::take(&mut domain.aliases)
+                .into_iter()
+                .map(|(alias, to)| (fold(&alias), to))
+                .collect();
+        }
+        let by_name = (domains.iter().enumerate())
+            .map(|(index, domain)| (domain.name.to_ascii().into_owned(), index))
+            .collect();
+        Self { domains, by_name }
+    }
+
+    /// The domains, in order.
+    pub fn domains(&self) -> &[LocalDomain] {
+        &self.domains
+    }
+
+    /// Whether mail for this domain ends here.
+    pub fn contains(&self, domain: &Domain) -> bool {
+        self.by_name.contains_key(domain.to_ascii().as_ref())
+    }
+
+    /// What the forward-path is to us.
+    pub fn resolve(&self, path: &ForwardPath) -> Resolution {
+        match path {
+            ForwardPath::Mailbox(mailbox) => self.resolve_mailbox(mailbox),
+            // RFC 5321 §4.5.1: postmaster without a domain is always accepted.
+            ForwardPath::Postmaster => match (self.domains.first(), LocalPart::new(POSTMASTER)) {
+                (Some(domain), Ok(postmaster)) => {
+                    domain.resolve(&Mailbox::new(postmaster, Host::Domain(domain.name.clone())))
+                }
+                _ => Resolution::Unknown,
+            },
+        }
+    }
+
+    /// What the mailbox is to us.
+    pub fn resolve_mailbox(&self, mailbox: &Mailbox) -> Resolution {
+        let local =
+            mailbox.domain().and_then(|domain| self.by_name.get(domain.to_ascii().as_ref()));
+        match local {
+            Some(index) => self.domains[*index].resolve(mailbox),
+            None => Resolution::Remote(mailbox.host().clone()),
+        }
+    }
+}
+
+impl LocalDomain {
+    fn resolve(&self, mailbox: &Mailbox) -> Resolution {
+        let whole = fold(mailbox.local_part().as_str());
+        let base =
+            self.subaddress.and_then(|separator| whole.split_once(separator)).map(|(base, _)| base);
+        for name in
+            [Some(whole.as_str()), base.filter(|base| !base.is_empty())].into_iter().flatten()
+        {
+            if let Some(mailboxes) = self.aliases.get(name) {
+                return Resolution::Expanded(mailboxes.clone());
+            }
+            // RFC 5321 §4.5.1: postmaster is known in every domain, in any case.
+            if self.users.contains(name) || name == POSTMASTER {
+                return Resolution::Local { mailbox: mailbox.clone(), route: self.route(name) };
+            }
+        }
+        self.catch_all
+            .as_ref()
+            .map_or(Resolution::Unknown, |other| Resolution::Expanded(vec![other.clone()]))
+    }
+
+    /// `user` is one of `users` or the postmaster: never a text that the network chose.
+    fn route(&self, user: &str) -> Route {
+        match &self.delivery {
+            LocalDelivery::Lmtp(address) => Route::Lmtp(address.clone()),
+            LocalDelivery::Maildir { template } => Route::Maildir(PathBuf::from(
+                template.replace("{domain}", &self.name.to_ascii()).replace("{user}", user),
+            )),
+        }
+    }
+}
+
+// RFC 5321 §2.4: only the host that is responsible may read the local part; this one does not care for case.
+fn fold(local_part: &str) -> String {
+    local_part.to_lowercase()
+}
+
+const POSTMASTER: &str = "postmaster";
