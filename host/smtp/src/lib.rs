@@ -2,12 +2,16 @@
 //! session. No I/O and no clock: octets and answers go in, octets and questions come out.
 
 mod address;
+pub mod command;
+pub mod content;
 mod envelope;
 pub mod extension;
 mod line;
 mod local;
 mod reply;
 mod route;
+pub mod sasl;
+pub mod server;
 mod text;
 
 pub use address::{

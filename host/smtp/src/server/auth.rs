@@ -1,0 +1,70 @@
+//! AUTH (RFC 4954): carries the lines of an exchange, and asks about the credentials at its end.
+
+use super::{Asked, Mechanism, Question, Reading, Server};
+use crate::line::LineFault;
+use crate::sasl::{Exchange, SaslError, Step};
+
+impl Server {
+    /// RFC 4954 §4: AUTH came between transactions.
+    pub(super) fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
+        if self.authenticated {
+            return self.error("503 5.5.1 Authenticated already");
+        }
+        if self.settings.mechanisms.is_empty() {
+            return self.error("502 5.5.1 AUTH is not offered");
+        }
+        if !self.tls_active && !self.settings.auth_without_tls {
+            return self.error("538 5.7.11 Encryption required for authentication");
+        }
+        let known = mechanism.parse().ok().filter(|known| self.settings.mechanisms.contains(known));
+        let Some(mechanism) = known else {
+            return self.error("504 5.5.4 Unrecognised authentication mechanism");
+        };
+        self.begin(mechanism, initial.map(str::as_bytes));
+    }
+
+    /// Takes the next line of the exchange, if it is complete.
+    pub(super) fn next_response(&mut self) -> bool {
+        let Some(line) = self.lines.next(&mut self.input, self.settings.limits.auth_line) else {
+            return false;
+        };
+        let Reading::Auth(mut exchange) = std::mem::replace(&mut self.reading, Reading::Commands)
+        else {
+            return true;
+        };
+        match line {
+            Ok(response) => {
+                let step = exchange.step(&response);
+                self.take_step(exchange, step);
+            }
+            // RFC 4954 §4
+            Err(LineFault::TooLong) => {
+                self.error("500 5.5.6 Authentication exchange line is too long")
+            }
+            Err(LineFault::Endless | LineFault::BareCr | LineFault::BareLf) => {
+                self.leave("521 5.5.2 This is no line, see RFC 5321 section 2.3.8")
+            }
+        }
+        true
+    }
+
+    fn begin(&mut self, mechanism: Mechanism, initial: Option<&[u8]>) {
+        let (exchange, step) = Exchange::start(mechanism, initial);
+        self.take_step(exchange, step);
+    }
+
+    fn take_step(&mut self, exchange: Exchange, step: Result<Step, SaslError>) {
+        match step {
+            Ok(Step::Challenge(challenge)) => {
+                self.replies.extend_from_slice(b"334 ");
+                self.say(challenge);
+                self.reading = Reading::Auth(exchange);
+            }
+            Ok(Step::Done(credentials)) => self.ask(Question::Auth(credentials), Asked::Auth),
+            Err(SaslError::Cancelled) => self.error("501 5.7.0 Authentication cancelled"),
+            Err(SaslError::Malformed | SaslError::Mechanism) => {
+                self.error("501 5.5.2 Cannot decode the response")
+            }
+        }
+    }
+}
