@@ -2,6 +2,7 @@
 //! session. No I/O and no clock: octets and answers go in, octets and questions come out.
 
 mod address;
+pub mod client;
 pub mod command;
 pub mod content;
 mod envelope;
