@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -153,6 +153,21 @@ impl Client {
     pub fn certificate(&self) -> Option<Vec<u8>> {
         let Stream::Tls(stream) = &self.stream else { return None };
         stream.conn.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec())
+    }
+
+    /// Says that nothing more will be sent; the server may still answer.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let result = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
+            Stream::Gone => Ok(()),
+        };
+        // The server has hung up already.
+        result.or_else(|error| match error.kind() {
+            io::ErrorKind::NotConnected => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Waits at most so long for each of the next reads.

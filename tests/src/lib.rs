@@ -5,10 +5,14 @@
 pub mod client;
 pub mod corpora;
 pub mod dns;
+pub mod dovecot;
 pub mod foreign;
+pub mod letter;
 pub mod maildir;
 pub mod place;
+pub mod postfix;
 pub mod process;
+pub mod python;
 pub mod server;
 pub mod setup;
 pub mod sink;

@@ -1,7 +1,8 @@
 //! The program under test: built once, started with a configuration in a folder of its own.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -160,6 +161,19 @@ impl Gatepost {
         let finished = self.command(&all).expect_success("gatepost queue");
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+    }
+
+    /// The hash of a password, as `gatepost user hash` writes it.
+    pub fn hash(password: &str) -> String {
+        let mut command = Command::new(program());
+        command.args(["user", "hash"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("gatepost starts");
+        let line = format!("{password}\n");
+        child.stdin.take().expect("it is piped").write_all(line.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let hash = text.split_whitespace().find(|word| word.starts_with("$argon2"));
+        hash.unwrap_or_else(|| panic!("no hash in {text:?}")).to_owned()
     }
 
     fn status_octets(&self, field: &str) -> u64 {

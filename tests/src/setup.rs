@@ -81,6 +81,13 @@ impl Setup {
         self
     }
 
+    /// The same with another port for the listener `mx`.
+    pub fn with_new_port(mut self) -> Self {
+        let port = free_port();
+        self.ports.insert("mx".to_owned(), port);
+        self.listener_with("mx", &format!("address = \"127.0.0.1:{port}\""))
+    }
+
     /// Lets a key of a listener be what `toml` says, such as `proxy-from = ["127.0.0.1/32"]`.
     pub fn listener_with(mut self, name: &str, toml: &str) -> Self {
         let over: Table = toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}"));
