@@ -1,0 +1,225 @@
+//! Rules that add, replace and remove header fields.
+
+use gatepost_plugin::{Content, Error, SessionInfo, Transaction};
+use serde::Deserialize;
+
+use crate::pattern::{Captures, Glob, Pattern, check_references, fill};
+
+/// One rule, with its conditions.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "RawRule")]
+pub(crate) struct HeaderRule {
+    name: String,
+    edit: Edit,
+    /// Only fields with such a value.
+    value_is: Option<Glob>,
+    origins: Vec<String>,
+    sender: Option<Pattern>,
+    recipient: Option<Pattern>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Edit {
+    /// Below all others, or above.
+    Add {
+        value: String,
+        on_top: bool,
+        unless_present: bool,
+    },
+    Replace {
+        value: String,
+    },
+    Remove,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawRule {
+    add: Option<String>,
+    prepend: Option<String>,
+    replace: Option<String>,
+    remove: Option<String>,
+    value: Option<String>,
+    #[serde(default)]
+    unless_present: bool,
+    value_is: Option<Glob>,
+    #[serde(default)]
+    origins: Vec<String>,
+    sender: Option<Pattern>,
+    recipient: Option<Pattern>,
+}
+
+/// What conditions and templates can ask about the message.
+pub(crate) struct Facts {
+    session: SessionInfo,
+    /// `None`: the null reverse-path.
+    pub(crate) sender: Option<String>,
+    recipients: Vec<String>,
+    id: String,
+}
+
+impl Facts {
+    pub(crate) fn new(session: SessionInfo, transaction: &Transaction) -> Self {
+        let recipients =
+            transaction.recipients().into_iter().map(|recipient| recipient.address).collect();
+        Self { session, sender: transaction.reverse_path(), recipients, id: transaction.id() }
+    }
+
+    /// `$i` the id, `$c` the client's address, `$h` its HELO name, `$l` the listener, `$s` the
+    /// reverse-path, `$u` the authenticated identity; what is not there is empty.
+    fn get(&self, key: char) -> Option<String> {
+        let session = &self.session;
+        Some(match key {
+            'i' => self.id.clone(),
+            'c' => session.client.ip.clone(),
+            'l' => session.listener.clone(),
+            'h' => session.helo.clone().unwrap_or_default(),
+            's' => self.sender.clone().unwrap_or_default(),
+            'u' => session.auth.as_ref().map(|auth| auth.identity.clone()).unwrap_or_default(),
+            _ => return None,
+        })
+    }
+}
+
+impl HeaderRule {
+    /// Stages the edits; says what was done.
+    pub(crate) fn apply(&self, content: &Content, facts: &Facts) -> Result<Option<String>, Error> {
+        if !self.applies(facts) {
+            return Ok(None);
+        }
+        let present = content.header(&self.name);
+        let count = match &self.edit {
+            Edit::Add { unless_present: true, .. } if !present.is_empty() => 0,
+            Edit::Add { value, on_top, .. } => {
+                let value = fill(value, |key| facts.get(key));
+                let value = value.trim();
+                if *on_top {
+                    content.prepend_header(&self.name, value)?
+                } else {
+                    content.add_header(&self.name, value)?
+                }
+                1
+            }
+            Edit::Replace { value } => self.replace(content, facts, &present, value)?,
+            Edit::Remove => self.remove(content, &present)?,
+        };
+        let what = match self.edit {
+            Edit::Add { .. } => " added",
+            Edit::Replace { .. } => " replaced",
+            Edit::Remove => " removed",
+        };
+        Ok((count > 0).then(|| [&self.name, what].concat()))
+    }
+
+    fn applies(&self, facts: &Facts) -> bool {
+        let sender = facts.sender.as_deref().unwrap_or("");
+        (self.origins.is_empty() || self.origins.contains(&facts.session.origin))
+            && self.sender.as_ref().is_none_or(|pattern| pattern.captures(sender).is_some())
+            && self.recipient.as_ref().is_none_or(|pattern| {
+                facts.recipients.iter().any(|address| pattern.captures(address).is_some())
+            })
+    }
+
+    fn replace(
+        &self,
+        content: &Content,
+        facts: &Facts,
+        present: &[String],
+        template: &str,
+    ) -> Result<usize, Error> {
+        let mut count = 0;
+        for (index, captures) in self.found(present) {
+            let value = fill(template, |key| captures.get(key).or_else(|| facts.get(key)));
+            content.replace_header(&self.name, index, value.trim())?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// From the last to the first, so that the numbers of those to come stay true.
+    fn remove(&self, content: &Content, present: &[String]) -> Result<usize, Error> {
+        let mut found = self.found(present);
+        found.reverse();
+        for (index, _) in &found {
+            content.remove_header(&self.name, Some(*index))?;
+        }
+        Ok(found.len())
+    }
+
+    fn found<'a>(&self, present: &'a [String]) -> Vec<(u32, Captures<'a>)> {
+        let captures = |value: &'a str| match &self.value_is {
+            Some(glob) => glob.captures(value),
+            None => Some(Captures::of(value)),
+        };
+        (0..).zip(present).filter_map(|(index, value)| Some((index, captures(value)?))).collect()
+    }
+}
+
+impl TryFrom<RawRule> for HeaderRule {
+    type Error = Error;
+
+    fn try_from(raw: RawRule) -> Result<Self, Error> {
+        let kinds = [&raw.add, &raw.prepend, &raw.replace, &raw.remove];
+        let mut named = kinds
+            .iter()
+            .enumerate()
+            .filter_map(|(kind, name)| name.as_deref().map(|name| (kind, name)));
+        let (Some((kind, name)), None) = (named.next(), named.next()) else {
+            return Err("a header rule needs one of `add`, `prepend`, `replace` and `remove`, with the name of the field".into());
+        };
+        let name = field_name(name)?;
+        let adds = kind < 2;
+        if adds && raw.value_is.is_some() {
+            return Err(
+                "`value-is` belongs to `replace` and `remove`; a new field has no value to compare"
+                    .into(),
+            );
+        }
+        if raw.unless_present && !adds {
+            return Err("`unless-present` belongs to `add` and `prepend`".into());
+        }
+        let edit = match (kind, raw.value) {
+            (3, None) => Edit::Remove,
+            (3, Some(_)) => return Err("`remove` has no `value`; choose by `value-is`".into()),
+            (_, None) => {
+                return Err(Error::new(["the rule for ", &name, " needs a `value`"].concat()));
+            }
+            (2, Some(value)) => {
+                check_references(&value, raw.value_is.as_ref().map_or(0, Glob::stars))?;
+                Edit::Replace { value: text(value)? }
+            }
+            (_, Some(value)) => Edit::Add {
+                value: text(value)?,
+                on_top: kind == 1,
+                unless_present: raw.unless_present,
+            },
+        };
+        let RawRule { value_is, origins, sender, recipient, .. } = raw;
+        Ok(Self { name, edit, value_is, origins, sender, recipient })
+    }
+}
+
+/// RFC 5322 §2.2 and §3.6.8: printable US-ASCII without the colon. The host refuses the rest: the
+/// fields that it makes itself.
+fn field_name(name: &str) -> Result<String, Error> {
+    let legal =
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':');
+    let reserved = RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
+    match (legal, reserved) {
+        (true, false) => Ok(name.to_owned()),
+        (true, true) => {
+            Err(Error::new([name, " is made by the host and cannot be edited"].concat()))
+        }
+        (false, _) => Err(Error::new(["`", name, "` is no name of a header field"].concat())),
+    }
+}
+
+fn text(value: String) -> Result<String, Error> {
+    if value.contains(['\r', '\n', '\0']) {
+        return Err("`value` is one line: the host folds what is long".into());
+    }
+    Ok(value)
+}
+
+/// See `content.add-header` in `wit/message.wit`.
+const RESERVED: [&str; 4] = ["Received", "Return-Path", "DKIM-Signature", "Authentication-Results"];
