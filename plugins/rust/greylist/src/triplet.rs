@@ -21,7 +21,7 @@ impl Triplet {
             // Large senders try again from another address of the same network.
             network: network_of(client, config.ipv4_prefix, config.ipv6_prefix),
             sender: stable(sender),
-            recipient: recipient.to_lowercase(),
+            recipient: recipient.to_ascii_lowercase(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Triplet {
 /// A reverse-path without the parts that lists and servers make anew for each message: the tag of
 /// BATV (`prvs=0123ABCDEF=bob`), what follows `+`, and every run of digits (VERP, SRS).
 fn stable(sender: &str) -> String {
-    let sender = sender.to_lowercase();
+    let sender = sender.to_ascii_lowercase();
     let (local_part, domain) = split(&sender);
     let untagged = local_part
         .strip_prefix("prvs=")

@@ -96,7 +96,7 @@ pub struct Addresses(Vec<String>);
 impl Addresses {
     /// True if one of the entries means this address.
     pub fn matches(&self, address: &str) -> bool {
-        let address = address.to_lowercase();
+        let address = address.to_ascii_lowercase();
         let (local_part, domain) = split(&address);
         self.0.iter().any(|entry| match entry.strip_suffix('@') {
             Some(user) => user == local_part,
@@ -107,7 +107,7 @@ impl Addresses {
 
     /// True if one of the entries means this domain.
     pub fn matches_domain(&self, domain: &str) -> bool {
-        let domain = domain.to_lowercase();
+        let domain = domain.to_ascii_lowercase();
         self.0.iter().any(|entry| domain_matches(entry, &domain))
     }
 
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Addresses {
             let plausible =
                 !text.trim_matches(['@', '.']).is_empty() && !text.contains([' ', '*', ',']);
             if plausible {
-                Ok(text.to_lowercase())
+                Ok(text.to_ascii_lowercase())
             } else {
                 Err(D::Error::custom(
                     ["`", &text, "` is no address: write user@domain, domain, .domain or user@"]
