@@ -164,9 +164,8 @@ impl Client {
             Stream::Gone => Ok(()),
         };
         // The server has hung up already.
-        result.or_else(|error| match error.kind() {
-            io::ErrorKind::NotConnected => Ok(()),
-            _ => Err(error),
+        result.or_else(|error| {
+            if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
         })
     }
 

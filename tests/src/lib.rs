@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod letter;
 pub mod maildir;
 pub mod place;
+pub mod plugins;
 pub mod postfix;
 pub mod process;
 pub mod python;

@@ -1,5 +1,7 @@
 //! What becomes of a message that is not taken at once: retries, reports, the smarthost, the limits.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! We deliver to servers that others wrote. What arrives is what a client gave us, octet for octet, but
 //! for the trace fields at the top.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::os::unix::fs::chown;
 

@@ -1,6 +1,8 @@
 //! Programs that others wrote send to us. What is stored is what they were given, octet for octet, but
 //! for the trace fields at the top.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -109,7 +109,7 @@ fn advertised(server: &Gatepost, role: &str) -> BTreeSet<String> {
     if role == "submission" {
         replies.push(client.secure("client.example").unwrap());
     }
-    replies.iter().flat_map(|reply| keywords(reply)).collect()
+    replies.iter().flat_map(keywords).collect()
 }
 
 fn keywords(reply: &Reply) -> Vec<String> {

@@ -1,0 +1,196 @@
+//! Large messages, many recipients, and a process that is killed again and again.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tests::maildir::{header, with_crlf, without_trace};
+use tests::sink::{Behaviour, Sink};
+use tests::{Client, Gatepost, Setup, eventually, letter};
+
+const FROM: &str = "sender@client.example";
+const MIB: u64 = 1 << 20;
+
+fn through(sink: &Sink) -> Setup {
+    Setup::new()
+        .with("[relay]\nfrom = [\"127.0.0.0/8\"]")
+        .with(&format!("[[route]]\nto = \"*\"\nvia = \"smtp:[127.0.0.1]:{}\"", sink.port()))
+}
+
+#[test]
+fn thirty_megabytes_pass_in_constant_memory() {
+    let sink = Sink::start(Behaviour::default());
+    let server = through(&sink).start();
+    let warm = letter::large("warm", 100_000);
+    for to in ["alice@example.test", "someone@target.test"] {
+        assert_eq!(server.session().transaction(FROM, &[to], &warm).unwrap().code, 250);
+    }
+    server.wait_mailbox("alice", 1);
+    sink.wait(1);
+    let before = server.peak_memory();
+
+    let message = letter::large("large", 30_000_000);
+    for to in ["alice@example.test", "someone@target.test"] {
+        assert_eq!(server.session().transaction(FROM, &[to], &message).unwrap().code, 250);
+    }
+    let by_bdat = bdat(&server, "alice@example.test", &message);
+    assert_eq!(by_bdat, 250);
+    let stored = server.wait_mailbox("alice", 3);
+    assert_eq!(stored.iter().filter(|one| with_crlf(without_trace(one)) == message).count(), 2);
+    assert!(without_trace(&sink.wait(2)[1].content) == message, "the relayed octets are the sent");
+    let peak = server.peak_memory();
+    eprintln!(
+        "three messages of {} MB: peak {} MiB, {} MiB before",
+        message.len() / 1_000_000,
+        peak / MIB,
+        before / MIB
+    );
+    // Half of one message: whoever keeps one in memory is found out.
+    assert!(peak - before < 15 * MIB, "{} MiB more", (peak - before) / MIB);
+}
+
+/// Sends by BDAT (RFC 3030) in chunks of 1 MiB; gives the last reply's code.
+fn bdat(server: &Gatepost, to: &str, message: &[u8]) -> u16 {
+    let mut client = server.session();
+    assert_eq!(client.command(&format!("MAIL FROM:<{FROM}>")).unwrap().code, 250);
+    assert_eq!(client.command(&format!("RCPT TO:<{to}>")).unwrap().code, 250);
+    for chunk in message.chunks(1 << 20) {
+        client.send(format!("BDAT {}\r\n", chunk.len()).as_bytes()).unwrap();
+        client.send(chunk).unwrap();
+        assert_eq!(client.reply().unwrap().code, 250);
+    }
+    client.command("BDAT 0 LAST").unwrap().code
+}
+
+#[test]
+fn a_thousand_recipients_pass_in_constant_memory() {
+    let sink = Sink::start(Behaviour::default());
+    let mut setup = through(&sink);
+    for number in 0..1000 {
+        setup = setup.user(&format!("u{number}"));
+    }
+    let server = setup.start();
+    let warm = letter::large("warm", 100_000);
+    assert_eq!(server.session().transaction(FROM, &["u0@example.test"], &warm).unwrap().code, 250);
+    server.wait_mailbox("u0", 1);
+    let before = server.peak_memory();
+
+    let message = letter::large("many", 100_000);
+    for domain in ["example.test", "target.test"] {
+        let to: Vec<String> = (0..1000).map(|number| format!("u{number}@{domain}")).collect();
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        assert_eq!(server.session().transaction(FROM, &to, &message).unwrap().code, 250);
+    }
+    let relayed = eventually("all recipients at the sink", || {
+        let all: Vec<String> = sink.taken().into_iter().flat_map(|taken| taken.rcpt).collect();
+        (all.len() >= 1000).then_some(all)
+    });
+    assert_eq!(relayed.iter().collect::<BTreeSet<_>>().len(), 1000);
+    assert_eq!(relayed.len(), 1000, "nobody gets two copies");
+    for number in 1..1000 {
+        assert_eq!(server.wait_mailbox(&format!("u{number}"), 1).len(), 1);
+    }
+    let peak = server.peak_memory();
+    eprintln!("2 × 1,000 recipients: peak {} MiB, {} MiB before", peak / MIB, before / MIB);
+    assert!(peak - before < 30 * MIB, "{} MiB more", (peak - before) / MIB);
+
+    // RFC 5321 §4.5.3.1.10: one too many is refused for now, and the others stay.
+    let mut client = server.session();
+    client.command(&format!("MAIL FROM:<{FROM}>")).unwrap();
+    for number in 0..1000 {
+        assert_eq!(client.command(&format!("RCPT TO:<u{number}@example.test>")).unwrap().code, 250);
+    }
+    assert_eq!(client.command("RCPT TO:<alice@example.test>").unwrap().code, 452);
+    assert_eq!(client.command("DATA").unwrap().code, 354);
+}
+
+/// 20 in CI and everywhere; GATEPOST_KILLS makes it longer.
+fn kills() -> usize {
+    std::env::var("GATEPOST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// What was acknowledged: the subject of each message, and who was to get it.
+type Ledger = Mutex<BTreeMap<String, &'static str>>;
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
+    let sink = Sink::start(Behaviour::default());
+    let mut server = through(&sink).start();
+    let (ledger, counter) = (Ledger::default(), AtomicUsize::new(0));
+    let port = server.port("mx");
+    for round in 0..kills() {
+        let over = AtomicBool::new(false);
+        let before = ledger.lock().unwrap().len();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| load(port, &ledger, &counter, &over));
+            }
+            // The moment of the kill differs from round to round, and some mail is surely taken.
+            eventually("acknowledged mail", || {
+                (ledger.lock().unwrap().len() >= before + 20).then_some(())
+            });
+            std::thread::sleep(Duration::from_millis(u64::try_from(round * 37 % 211).unwrap()));
+            server.kill();
+            over.store(true, Ordering::SeqCst);
+        });
+        server.restart();
+    }
+    let ledger = ledger.into_inner().unwrap();
+    let arrived = eventually("all that was acknowledged", || {
+        let arrived = arrived(&server, &sink);
+        let missing = ledger
+            .iter()
+            .filter(|(subject, to)| !arrived.contains_key(&(**to, (*subject).clone())));
+        (missing.count() == 0).then_some(arrived)
+    });
+    let twice = arrived.values().filter(|count| **count > 1).count();
+    eprintln!(
+        "{} kills: {} messages acknowledged, none lost, {twice} delivered more than once",
+        kills(),
+        ledger.len()
+    );
+    eventually("an empty queue", || {
+        server.queue(&["list"]).as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+}
+
+fn load(port: u16, ledger: &Ledger, counter: &AtomicUsize, over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) {
+        // The server dies under us: whatever is not acknowledged is no promise.
+        let Ok(mut client) = Client::connect(("127.0.0.1", port)) else { continue };
+        if client.hello("client.example").is_err() {
+            continue;
+        }
+        loop {
+            let number = counter.fetch_add(1, Ordering::SeqCst);
+            let to = ["alice@example.test", "someone@target.test"][number % 2];
+            let subject = format!("k{number}");
+            // Some are larger than what a draft keeps in memory.
+            let size = if number.is_multiple_of(50) { 1_500_000 } else { 3000 };
+            match client.transaction(FROM, &[to], &letter::large(&subject, size)) {
+                Ok(reply) if reply.code == 250 => {
+                    ledger.lock().unwrap().insert(subject, to);
+                }
+                Ok(reply) => panic!("{reply}"),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// How often each message arrived, whole, by recipient and subject.
+fn arrived(server: &Gatepost, sink: &Sink) -> BTreeMap<(&'static str, String), usize> {
+    let mut counts = BTreeMap::new();
+    let local = server.mailbox("alice").into_iter().map(|message| ("alice@example.test", message));
+    let relayed = sink.taken().into_iter().map(|taken| ("someone@target.test", taken.content));
+    for (to, message) in local.chain(relayed) {
+        if message.ends_with(b"\n") {
+            let subject = header(&message, "Subject").into_iter().next().unwrap_or_default();
+            *counts.entry((to, subject)).or_default() += 1;
+        }
+    }
+    counts
+}
