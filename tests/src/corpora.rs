@@ -1,4 +1,5 @@
-//! Test material written by others: `CORPORA_DIR`, or `../shared/corpora` seen from the project.
+//! Test material written by others: `CORPORA_DIR`, or `../shared/corpora` seen from the project; what may be
+//! copied freely is in `tests/vectors`, too.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +9,12 @@ use crate::place::root;
 
 /// The folder of one suite, if it is on this machine; says so if not.
 pub fn suite(name: &str) -> Option<PathBuf> {
-    let folder = folder().join(name);
-    if folder.is_dir() {
-        return Some(folder);
+    let folders = [folder(), root().join("tests/vectors")];
+    let found = folders.iter().map(|folder| folder.join(name)).find(|folder| folder.is_dir());
+    if found.is_none() {
+        report(&format!("absent: {name} (not in {})", folders[0].display()));
     }
-    report(&format!("absent: {name} (not in {})", folder.parent().unwrap_or(&folder).display()));
-    None
+    found
 }
 
 /// A JSON file of a suite.

@@ -5,5 +5,6 @@
 
 mod addresses;
 mod dialogue;
+mod messages;
 mod proxy;
 mod smuggling;
