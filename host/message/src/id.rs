@@ -1,0 +1,136 @@
+//! Names for messages, transactions and sessions.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Names a message, a transaction or a session: 16 characters, in the order of time.
+///
+/// 48 bits count milliseconds since 1970 (until the year 10889), 32 bits tell apart what falls into the same
+/// millisecond. The text is base32 in Crockford's alphabet, which has no letters that look like digits; it can be
+/// read over a telephone and is safe in file names and header fields.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Id(u128);
+
+/// A text that is no [`Id`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id has 16 characters of 0-9 and A-Z without I, L, O, U")]
+pub struct IdError;
+
+impl Id {
+    /// An id of this time. Whoever makes ids sees to it that `unique` is another each time within a millisecond.
+    pub fn new(time: SystemTime, unique: u32) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let milliseconds = since.as_millis() & 0xFFFF_FFFF_FFFF;
+        Self(milliseconds << 32 | u128::from(unique))
+    }
+
+    /// When it was made, to the millisecond.
+    pub fn time(self) -> SystemTime {
+        let milliseconds = u64::try_from(self.0 >> 32).unwrap_or(u64::MAX);
+        UNIX_EPOCH + Duration::from_millis(milliseconds)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; LENGTH];
+        for (at, character) in text.iter_mut().rev().enumerate() {
+            *character = ALPHABET[(self.0 >> (5 * at)) as usize & 31];
+        }
+        f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({self})")
+    }
+}
+
+impl FromStr for Id {
+    type Err = IdError;
+
+    /// Small letters are taken as well.
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.len() != LENGTH {
+            return Err(IdError);
+        }
+        text.bytes().try_fold(Self(0), |Self(bits), character| {
+            let digit = ALPHABET
+                .iter()
+                .position(|other| other.eq_ignore_ascii_case(&character))
+                .ok_or(IdError)?;
+            Ok(Self(bits << 5 | digit as u128))
+        })
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<Id> for String {
+    fn from(id: Id) -> Self {
+        id.to_string()
+    }
+}
+
+const LENGTH: usize = 16;
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn text_and_id_lead_to_each_other() {
+        let check = |milliseconds, unique, text: &str| {
+            let id = Id::new(at(milliseconds), unique);
+            assert_eq!(id.to_string(), text);
+            assert_eq!(text.to_ascii_lowercase().parse(), Ok(id));
+            assert_eq!(id.time(), at(milliseconds));
+        };
+        check(0, 0, "0000000000000000");
+        check(0, 31, "000000000000000Z");
+        check(1_795_298_400_000, 0xDEAD_BEEF, "06H007WQ03FAVFQF");
+        check((1 << 48) - 1, u32::MAX, "ZZZZZZZZZZZZZZZZ");
+    }
+
+    #[test]
+    fn ids_stand_in_the_order_of_time() {
+        let ids = [Id::new(at(1), 9), Id::new(at(2), 0), Id::new(at(2), 1), Id::new(at(70_000), 0)];
+        assert!(ids.is_sorted());
+        assert!(ids.map(|id| id.to_string()).is_sorted());
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "000000000000000",
+            "00000000000000000",
+            "000000000000000U",
+            "00000000000000/0",
+            "ééééé00000000000",
+        ] {
+            assert_eq!(text.parse::<Id>(), Err(IdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_before_1970_are_1970() {
+        assert_eq!(Id::new(UNIX_EPOCH - Duration::from_secs(1), 0).time(), UNIX_EPOCH);
+    }
+}
