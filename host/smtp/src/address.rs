@@ -1,6 +1,8 @@
-//! Mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3). Parsed once; after that an invalid address cannot exist.
+//! Mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3). Parsed once; after that an invalid address
+//! cannot exist.
 //!
-//! The angle brackets and source routes around a path belong to the commands, see [`crate::command`].
+//! The angle brackets and source routes around a path belong to the commands, see
+//! [`crate::command`].
 
 mod domain;
 mod literal;
@@ -17,7 +19,8 @@ use crate::text::serde_as_text;
 
 /// What is before the last `@` of a mailbox: the text that is meant, without quotes and escapes.
 ///
-/// Its case is kept and compared (RFC 5321 §2.4). It may hold UTF-8 (RFC 6531 §3.3), and never a control character.
+/// Its case is kept and compared (RFC 5321 §2.4). It may hold UTF-8 (RFC 6531 §3.3), and never a
+/// control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalPart(String);
 
@@ -181,7 +184,8 @@ impl Mailbox {
 
     /// Whether it can only be named to a server that offers SMTPUTF8 (RFC 6531 §3.3).
     ///
-    /// A domain of U-labels alone can be written in A-labels, but then it is another text: whoever sends decides.
+    /// A domain of U-labels alone can be written in A-labels, but then it is another text: whoever
+    /// sends decides.
     pub fn needs_smtputf8(&self) -> bool {
         !self.local_part.is_ascii() || self.domain().is_some_and(|domain| !domain.is_ascii())
     }
@@ -200,10 +204,12 @@ impl FromStr for Mailbox {
     }
 }
 
-/// Who gets the bounce: the argument of `MAIL FROM` (RFC 5321 §4.1.1.2). As text: without angle brackets.
+/// Who gets the bounce: the argument of `MAIL FROM` (RFC 5321 §4.1.1.2). As text: without angle
+/// brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReversePath {
-    /// `<>`: nobody. Used by notifications, so that they never bounce (RFC 5321 §4.5.5). As text: empty.
+    /// `<>`: nobody. Used by notifications, so that they never bounce (RFC 5321 §4.5.5). As text:
+    /// empty.
     Null,
     /// An ordinary sender.
     Mailbox(Mailbox),
@@ -240,7 +246,8 @@ impl FromStr for ReversePath {
     }
 }
 
-/// Where a message goes: the argument of `RCPT TO` (RFC 5321 §4.1.1.3). As text: without angle brackets.
+/// Where a message goes: the argument of `RCPT TO` (RFC 5321 §4.1.1.3). As text: without angle
+/// brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardPath {
     /// `<Postmaster>` without a domain: whoever answers for this server (RFC 5321 §4.5.1).
@@ -329,12 +336,13 @@ fn is_atext(character: char) -> bool {
         || !character.is_ascii()
 }
 
-// RFC 5198 §2: no C0 or C1 control characters, no line or paragraph separator. They would break lines in logs and
-// in trace fields.
+// RFC 5198 §2: no C0 or C1 control characters, no line or paragraph separator. They would break
+// lines in logs and in trace fields.
 fn is_forbidden(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-// Deviation from RFC 5321 §4.5.3.1.1: we take 255 octets, because addresses of VERP and SRS are longer than 64 and
-// §4.5.3.1 asks for as few limits as can be. What we send was given to us by others.
+// Deviation from RFC 5321 §4.5.3.1.1: we take 255 octets, because addresses of VERP and SRS are
+// longer than 64 and §4.5.3.1 asks for as few limits as can be. What we send was given to us by
+// others.
 const MAXIMUM_LOCAL_PART: usize = 255;

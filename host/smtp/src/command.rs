@@ -1,4 +1,5 @@
-//! Commands and their parser (RFC 5321 §4.1.1). What a command may say depends on what was offered to the client.
+//! Commands and their parser (RFC 5321 §4.1.1). What a command may say depends on what was offered
+//! to the client.
 
 mod parameters;
 mod path;
@@ -141,7 +142,8 @@ pub enum CommandError {
     /// The argument is not what the command takes.
     #[error("501 5.5.4 Syntax error in the argument")]
     Argument,
-    /// The size of a chunk is no number that anybody could send: what follows cannot be told from commands.
+    /// The size of a chunk is no number that anybody could send: what follows cannot be told from
+    /// commands.
     #[error("501 5.5.4 Syntax error in the size of the chunk")]
     ChunkSize,
     /// The argument of MAIL is no reverse-path.
@@ -168,8 +170,8 @@ pub enum CommandError {
 /// ehlo = "EHLO" SP ( Domain / address-literal ) CRLF
 /// ```
 fn name(argument: &[u8]) -> Result<String, CommandError> {
-    // Deviation from RFC 5321 §4.1.1.1: any one word is taken, because many hosts do not know their name, and
-    // §4.1.4 says not to refuse them for it. Policy may.
+    // Deviation from RFC 5321 §4.1.1.1: any one word is taken, because many hosts do not know their
+    // name, and §4.1.4 says not to refuse them for it. Policy may.
     let text = str::from_utf8(argument).map_err(|_| CommandError::Argument)?;
     let is_word = !text.is_empty()
         && !text.chars().any(|character| character.is_whitespace() || character.is_control());
@@ -252,7 +254,8 @@ fn with_text(argument: &[u8], command: Command) -> Result<Command, CommandError>
 /// What stands behind `FROM:` or `TO:`.
 fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Result<&'a [u8], CommandError> {
     match argument.split_at_checked(keyword.len()) {
-        // Deviation from RFC 5321 §3.3: a space behind the colon is taken, because many clients send it.
+        // Deviation from RFC 5321 §3.3: a space behind the colon is taken, because many clients
+        // send it.
         Some((found, rest)) if found.eq_ignore_ascii_case(keyword) => Ok(rest.trim_ascii_start()),
         _ => Err(CommandError::Argument),
     }

@@ -1,4 +1,5 @@
-//! Content on the wire: the transparency of DATA (RFC 5321 §4.5.2), both ways, and the counting of BDAT (RFC 3030).
+//! Content on the wire: the transparency of DATA (RFC 5321 §4.5.2), both ways, and the counting of
+//! BDAT (RFC 3030).
 
 #[cfg(test)]
 mod tests;
@@ -8,10 +9,11 @@ use memchr::memchr3;
 
 use crate::line::{ContentFault, Endings};
 
-/// Undoes the dot-stuffing of DATA and finds the end of the content, which is `CRLF . CRLF` and nothing else.
+/// Undoes the dot-stuffing of DATA and finds the end of the content, which is `CRLF . CRLF` and
+/// nothing else.
 ///
-/// After a fault it gives out nothing more, but reads on to the true end, so that no octet of the content is ever
-/// taken for a command.
+/// After a fault it gives out nothing more, but reads on to the true end, so that no octet of the
+/// content is ever taken for a command.
 #[derive(Debug)]
 pub(crate) struct DataDecoder {
     at: At,
@@ -39,8 +41,8 @@ impl DataDecoder {
         Self { at: At::LineStart, intake: Intake::new(limit) }
     }
 
-    /// Takes what there is from the front of the buffer. Gives a piece of content, perhaps none, and whether that
-    /// was the end: then what remains in the buffer are commands.
+    /// Takes what there is from the front of the buffer. Gives a piece of content, perhaps none,
+    /// and whether that was the end: then what remains in the buffer are commands.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> (Option<Bytes>, bool) {
         // The stuffed dots are closed up in the buffer itself: `read` runs ahead of `written`.
         let (mut read, mut written) = (0, 0);
@@ -93,7 +95,8 @@ impl DataDecoder {
     }
 }
 
-/// Counts the content of BDAT over all chunks of a message. There is nothing to undo in it (RFC 3030 §2).
+/// Counts the content of BDAT over all chunks of a message. There is nothing to undo in it (RFC
+/// 3030 §2).
 #[derive(Debug)]
 pub(crate) struct ChunkDecoder {
     intake: Intake,
@@ -162,11 +165,13 @@ impl Intake {
     }
 }
 
-/// Writes content for DATA: stuffs dots, and lets no CR or LF onto the wire but together, whatever it is given.
+/// Writes content for DATA: stuffs dots, and lets no CR or LF onto the wire but together, whatever
+/// it is given.
 ///
-/// Content that was received is in order already, and then this adds dots and nothing else. What a plugin or a local
-/// program made may not be: a bare CR or LF becomes CRLF, a NUL is left out. (The other reading, an end of
-/// content that only the next server sees, would let a message carry another one.)
+/// Content that was received is in order already, and then this adds dots and nothing else. What a
+/// plugin or a local program made may not be: a bare CR or LF becomes CRLF, a NUL is left out. (The
+/// other reading, an end of content that only the next server sees, would let a message carry
+/// another one.)
 #[derive(Debug)]
 pub struct DataEncoder {
     line_start: bool,

@@ -61,7 +61,8 @@ pub struct Recipient {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RcptParameters {
-    /// `NOTIFY=`: when to tell the sender. Absent: on failure, and perhaps on delay (RFC 3461 §4.1).
+    /// `NOTIFY=`: when to tell the sender. Absent: on failure, and perhaps on delay (RFC 3461
+    /// §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
     /// `ORCPT=`: the recipient as first named (RFC 3461 §4.2).
@@ -151,8 +152,8 @@ impl FromStr for Ret {
     }
 }
 
-/// `NOTIFY=` (RFC 3461 §4.1): on which fates the sender is told; on none of them is `NEVER`. As text: the
-/// parameter's value.
+/// `NOTIFY=` (RFC 3461 §4.1): on which fates the sender is told; on none of them is `NEVER`. As
+/// text: the parameter's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Notify {
     /// Tell when the message was delivered.
@@ -219,8 +220,8 @@ impl FromStr for Notify {
     }
 }
 
-/// `ORCPT=` (RFC 3461 §4.2, RFC 6533 §3): the recipient as first named, decoded. As text: `type;address`, encoded
-/// for a server without SMTPUTF8.
+/// `ORCPT=` (RFC 3461 §4.2, RFC 6533 §3): the recipient as first named, decoded. As text:
+/// `type;address`, encoded for a server without SMTPUTF8.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OriginalRecipient {
     /// An address type registered with IANA: `rfc822`, `utf-8`, …

@@ -30,7 +30,8 @@ pub struct Extensions {
     pub limits: Option<OfferedLimits>,
     /// `STARTTLS` (RFC 3207)
     pub starttls: bool,
-    /// `AUTH` (RFC 4954), with the names of the mechanisms in upper case; empty if it is not offered.
+    /// `AUTH` (RFC 4954), with the names of the mechanisms in upper case; empty if it is not
+    /// offered.
     pub auth: Vec<String>,
     /// `HELP` (RFC 5321 §4.1.1.8)
     pub help: bool,
@@ -52,7 +53,8 @@ impl Extensions {
     pub fn parse(reply: &Reply) -> Self {
         let mut extensions = Self::default();
         for line in reply.lines().iter().skip(1) {
-            // Deviation from RFC 5321 §4.1.1.1: `AUTH=PLAIN` of old servers is read as `AUTH PLAIN`.
+            // Deviation from RFC 5321 §4.1.1.1: `AUTH=PLAIN` of old servers is read as `AUTH
+            // PLAIN`.
             let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
             let Some(keyword) = words.next() else { continue };
             extensions.add(&keyword.to_ascii_uppercase(), words);

@@ -1,5 +1,6 @@
-//! SMTP and LMTP as the RFCs state them: addresses, envelopes, replies, routes, and the two machines of a
-//! session. No I/O and no clock: octets and answers go in, octets and questions come out.
+//! SMTP and LMTP as the RFCs state them: addresses, envelopes, replies, routes, and the two
+//! machines of a session. No I/O and no clock: octets and answers go in, octets and questions come
+//! out.
 
 mod address;
 pub mod client;

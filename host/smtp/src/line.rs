@@ -1,7 +1,9 @@
-//! Lines end with CRLF and with nothing else: the one place that decides it (RFC 5321 §2.3.8, §4.1.1.4).
+//! Lines end with CRLF and with nothing else: the one place that decides it (RFC 5321 §2.3.8,
+//! §4.1.1.4).
 //!
-//! [`Lines`] cuts commands and replies; [`Endings`] watches content. Where one program takes a bare LF for the end
-//! of a line and the next does not, a message can carry another one inside (SMTP smuggling), so neither does here.
+//! [`Lines`] cuts commands and replies; [`Endings`] watches content. Where one program takes a bare
+//! LF for the end of a line and the next does not, a message can carry another one inside (SMTP
+//! smuggling), so neither does here.
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memchr3};
@@ -18,8 +20,9 @@ pub(crate) struct Lines {
 impl Lines {
     /// Takes the next line, without its CRLF, from the front of the buffer.
     ///
-    /// A line longer than `limit` (CRLF included) is thrown away as it comes in and reported at its end. After a
-    /// bare CR or LF nobody knows where the peer sees the end of the line: the caller must end the session.
+    /// A line longer than `limit` (CRLF included) is thrown away as it comes in and reported at its
+    /// end. After a bare CR or LF nobody knows where the peer sees the end of the line: the caller
+    /// must end the session.
     pub(crate) fn next(
         &mut self,
         buffer: &mut BytesMut,
@@ -73,7 +76,8 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    /// The first fault in the next piece, if there is one. After a fault the watch is of no more use.
+    /// The first fault in the next piece, if there is one. After a fault the watch is of no more
+    /// use.
     pub(crate) fn watch(&mut self, piece: &[u8]) -> Option<ContentFault> {
         let mut rest = piece;
         loop {
@@ -127,7 +131,8 @@ pub enum ContentFault {
     /// LF without CR before it (RFC 5321 §2.3.8).
     #[error("content has a bare LF")]
     BareLf,
-    /// NUL is in no 7bit and no 8bit data (RFC 2045 §2.7, §2.8); some servers drop it, and then `<NUL>.` is an end.
+    /// NUL is in no 7bit and no 8bit data (RFC 2045 §2.7, §2.8); some servers drop it, and then
+    /// `<NUL>.` is an end.
     #[error("content has a NUL")]
     Nul,
     /// More octets than the limit.

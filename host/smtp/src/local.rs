@@ -1,4 +1,5 @@
-//! Which domains are ours, and who lives there. Pure data; the daemon makes it from the configuration.
+//! Which domains are ours, and who lives there. Pure data; the daemon makes it from the
+//! configuration.
 
 #[cfg(test)]
 mod tests;
@@ -26,11 +27,13 @@ pub struct LocalDomain {
     pub users: BTreeSet<String>,
     /// Who gets what is for nobody.
     pub catch_all: Option<Mailbox>,
-    /// Local parts that stand for other mailboxes, here or elsewhere. Compared without regard to case.
+    /// Local parts that stand for other mailboxes, here or elsewhere. Compared without regard to
+    /// case.
     pub aliases: BTreeMap<String, Vec<Mailbox>>,
     /// Where its mailboxes are.
     pub delivery: LocalDelivery,
-    /// The character that separates a user from a detail: with `+`, `alice+list` is delivered to `alice` (RFC 5233).
+    /// The character that separates a user from a detail: with `+`, `alice+list` is delivered to
+    /// `alice` (RFC 5233).
     pub subaddress: Option<char>,
 }
 
@@ -56,7 +59,8 @@ pub enum Resolution {
         /// Where the mailbox is.
         route: Route,
     },
-    /// An alias or a catch-all: these instead. They are to be resolved in their turn; the caller stops loops.
+    /// An alias or a catch-all: these instead. They are to be resolved in their turn; the caller
+    /// stops loops.
     Expanded(Vec<Mailbox>),
     /// A local domain, but nobody of this name.
     Unknown,
@@ -148,7 +152,8 @@ impl LocalDomain {
     }
 }
 
-// RFC 5321 §2.4: only the host that is responsible may read the local part; this one does not care for case.
+// RFC 5321 §2.4: only the host that is responsible may read the local part; this one does not care
+// for case.
 fn fold(local_part: &str) -> String {
     local_part.to_lowercase()
 }

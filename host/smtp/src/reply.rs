@@ -18,7 +18,8 @@ use crate::text::serde_as_text;
 pub struct EnhancedStatus {
     /// 2 success, 4 persistent transient failure, 5 permanent failure.
     pub class: u8,
-    /// What it is about: 1 address, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
+    /// What it is about: 1 address, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7
+    /// policy.
     pub subject: u16,
     /// The registered detail.
     pub detail: u16,
@@ -63,7 +64,8 @@ impl FromStr for EnhancedStatus {
 
 serde_as_text!(EnhancedStatus);
 
-/// What a server says to a command: a code, perhaps an enhanced status code, and one or more lines of text.
+/// What a server says to a command: a code, perhaps an enhanced status code, and one or more lines
+/// of text.
 ///
 /// It can always be written: a control character in the text became `?` when it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,10 +77,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of our own. The text may begin with an enhanced status code, and has a line for each `\n`.
+    /// A reply of our own. The text may begin with an enhanced status code, and has a line for each
+    /// `\n`.
     ///
-    /// A code outside 200–599 becomes 451. The class of the status code always follows the first digit of the code
-    /// (RFC 2034 §4). Text longer than 20 lines or lines longer than 480 octets are cut (RFC 5321 §4.5.3.1.5).
+    /// A code outside 200–599 becomes 451. The class of the status code always follows the first
+    /// digit of the code (RFC 2034 §4). Text longer than 20 lines or lines longer than 480 octets
+    /// are cut (RFC 5321 §4.5.3.1.5).
     pub fn new(code: u16, text: impl AsRef<str>) -> Self {
         let code = if (200..=599).contains(&code) { code } else { 451 };
         let (enhanced, text) = split_enhanced(code, text.as_ref());
@@ -230,7 +234,8 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-// RFC 5321 §4.5.3.1.5: 512 octets with codes and CRLF. What others send may be longer, and is cut here as well.
+// RFC 5321 §4.5.3.1.5: 512 octets with codes and CRLF. What others send may be longer, and is cut
+// here as well.
 const MAXIMUM_OWN_LINE: usize = 480;
 // More says nobody; a plugin that sends a page is cut.
 const MAXIMUM_OWN_LINES: usize = 20;

@@ -1,6 +1,6 @@
 //! How to reach a forward-path. One textual form, in configurations, plugins, the queue and logs:
-//! `mx:example.net`, `smtp:mail.example.net:25;tls=require;auth=NAME`, `smtps:…:465`, `lmtp:/run/dovecot/lmtp`,
-//! `lmtp:127.0.0.1:24`, `maildir:var/mail/example.test/alice`.
+//! `mx:example.net`, `smtp:mail.example.net:25;tls=require;auth=NAME`, `smtps:…:465`,
+//! `lmtp:/run/dovecot/lmtp`, `lmtp:127.0.0.1:24`, `maildir:var/mail/example.test/alice`.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,8 @@ pub enum Route {
         port: u16,
         /// How much TLS there must be. `;tls=…`
         tls: TlsDemand,
-        /// The name of the credentials to log in with, as the configuration calls them. `;auth=NAME`
+        /// The name of the credentials to log in with, as the configuration calls them.
+        /// `;auth=NAME`
         credentials: Option<String>,
     },
     /// To an LMTP server (RFC 2033). `lmtp:/SOCKET`, `lmtp:HOST[:PORT]`
@@ -36,7 +37,8 @@ pub enum Route {
 }
 
 impl Route {
-    /// The way that needs no configuration: MX of the domain, or the host behind the address literal at port 25.
+    /// The way that needs no configuration: MX of the domain, or the host behind the address
+    /// literal at port 25.
     pub fn direct(host: &Host) -> Self {
         match host {
             Host::Domain(domain) => Self::Mx(domain.clone()),
@@ -183,7 +185,8 @@ fn host_route(text: &str, default_port: u16, default_tls: TlsDemand) -> Result<R
     Ok(Route::Host { host, port, tls, credentials })
 }
 
-/// `HOST`, `HOST:PORT`; an address may do without brackets where that is clear, as in `127.0.0.1:24`.
+/// `HOST`, `HOST:PORT`; an address may do without brackets where that is clear, as in
+/// `127.0.0.1:24`.
 fn host_and_port(text: &str, default_port: u16) -> Result<(Host, u16), RouteError> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {

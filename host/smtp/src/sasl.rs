@@ -1,7 +1,8 @@
 //! Authentication exchanges (RFC 4954, RFC 4422): PLAIN (RFC 4616) and LOGIN, both sides.
 //!
-//! The machines encode and decode base64 here and carry lines. An exchange that needs to know something about the
-//! account in the middle, as SCRAM does, becomes a variant of [`Exchange`] and another [`Step`].
+//! The machines encode and decode base64 here and carry lines. An exchange that needs to know
+//! something about the account in the middle, as SCRAM does, becomes a variant of [`Exchange`] and
+//! another [`Step`].
 
 #[cfg(test)]
 mod tests;
@@ -167,8 +168,8 @@ impl ClientExchange {
         Self { credentials, answered: 0 }
     }
 
-    /// What stands behind `AUTH`: the mechanism, and the initial response if the mechanism begins with the client
-    /// and the line stays short enough for every server (RFC 4954 §4).
+    /// What stands behind `AUTH`: the mechanism, and the initial response if the mechanism begins
+    /// with the client and the line stays short enough for every server (RFC 4954 §4).
     pub fn argument(&mut self) -> String {
         match self.credentials.mechanism {
             Mechanism::Plain => {
@@ -183,8 +184,8 @@ impl ClientExchange {
         }
     }
 
-    /// The line that answers the next challenge. A server that asks for more than there is gets an error; cancel
-    /// with `*`.
+    /// The line that answers the next challenge. A server that asks for more than there is gets an
+    /// error; cancel with `*`.
     pub fn answer(&mut self, _challenge: &str) -> Result<String, SaslError> {
         self.answered += 1;
         match (self.credentials.mechanism, self.answered) {
@@ -215,7 +216,8 @@ pub enum SaslError {
     Cancelled,
 }
 
-// "Username:" and "Password:", which is all that old clients understand (draft-murchison-sasl-login).
+// "Username:" and "Password:", which is all that old clients understand
+// (draft-murchison-sasl-login).
 const USERNAME: &str = "VXNlcm5hbWU6";
 const PASSWORD: &str = "UGFzc3dvcmQ6";
 // RFC 4954 §4: the command line must stay within 512 octets.

@@ -1,10 +1,12 @@
-//! The receiver's machine (RFC 5321 §3, RFC 2033): octets and answers go in; replies, questions and content come out.
+//! The receiver's machine (RFC 5321 §3, RFC 2033): octets and answers go in; replies, questions and
+//! content come out.
 //!
-//! It holds every rule of the protocol and decides nothing: before a command is carried out, the driver is asked.
-//! While a question is open nothing is read, so commands that were pipelined (RFC 2920) just wait in the buffer.
+//! It holds every rule of the protocol and decides nothing: before a command is carried out, the
+//! driver is asked. While a question is open nothing is read, so commands that were pipelined (RFC
+//! 2920) just wait in the buffer.
 //!
-//! A driver is a loop: do what [`Server::poll_output`] says until it says nothing, read into [`Server::input`], tell
-//! with [`Server::handle_input`], and begin again.
+//! A driver is a loop: do what [`Server::poll_output`] says until it says nothing, read into
+//! [`Server::input`], tell with [`Server::handle_input`], and begin again.
 
 mod answers;
 mod auth;
@@ -33,17 +35,18 @@ pub use settings::{Limits, Protocol, Settings};
 /// What the driver is to do next, in order.
 #[derive(Debug)]
 pub enum Output {
-    /// Write these octets: the replies to all commands that came together. Hand the buffer back with
-    /// [`Server::reuse`].
+    /// Write these octets: the replies to all commands that came together. Hand the buffer back
+    /// with [`Server::reuse`].
     Send(Vec<u8>),
     /// Decide this; nothing more is read until [`Server::handle_answer`].
     Ask(Question),
     /// A piece of the content, in order: without dot-stuffing, without the framing of BDAT.
     Content(Bytes),
-    /// The transaction is gone without an end of content, whatever was asked about it is void: RSET, EHLO, STARTTLS,
-    /// QUIT, a lost connection, or content that the machine itself refused.
+    /// The transaction is gone without an end of content, whatever was asked about it is void:
+    /// RSET, EHLO, STARTTLS, QUIT, a lost connection, or content that the machine itself refused.
     Reset,
-    /// Begin the TLS handshake; then [`Server::handle_tls_established`], or [`Server::handle_eof`] if it fails.
+    /// Begin the TLS handshake; then [`Server::handle_tls_established`], or [`Server::handle_eof`]
+    /// if it fails.
     StartTls,
     /// Close the connection. Nothing comes after it.
     Close,
@@ -74,7 +77,8 @@ pub enum Question {
     Rcpt(Recipient),
     /// DATA or the first BDAT came in order; content follows. May be refused, as for want of space.
     Data,
-    /// The content is complete; all its pieces were given out. The answer is the reply to the whole message.
+    /// The content is complete; all its pieces were given out. The answer is the reply to the whole
+    /// message.
     Content,
 }
 
@@ -87,7 +91,8 @@ pub enum Answer {
     Accepted(Reply),
     /// Refuse with this reply. With 421 the connection is closed as well (RFC 5321 §3.8).
     Refuse(Reply),
-    /// Only for [`Question::Content`] in LMTP: a reply for each accepted recipient, in order (RFC 2033 §4.2).
+    /// Only for [`Question::Content`] in LMTP: a reply for each accepted recipient, in order (RFC
+    /// 2033 §4.2).
     Each(Vec<Reply>),
     /// Send this reply and close.
     Disconnect(Reply),
@@ -211,6 +216,12 @@ impl Server {
         &mut self.input
     }
 
+    /// Octets of the input that are not used up: a client that has some before the greeting talks
+    /// too early.
+    pub fn buffered(&self) -> usize {
+        self.input.len()
+    }
+
     /// There is more in [`Server::input`].
     pub fn handle_input(&mut self) {
         // It is looked at when an output is asked for. After the end nothing counts.
@@ -238,7 +249,8 @@ impl Server {
 
     /// TLS is up; everything that was said before is forgotten.
     pub fn handle_tls_established(&mut self) {
-        // RFC 3207 §4.2: nothing that came in the clear may count, least of all commands behind STARTTLS.
+        // RFC 3207 §4.2: nothing that came in the clear may count, least of all commands behind
+        // STARTTLS.
         self.input.clear();
         self.lines.reset();
         self.offer = Offer::default();
@@ -311,7 +323,8 @@ impl Server {
         self.spare = buffer;
     }
 
-    /// Takes one command, response or piece of content from the input. False: there is none, or it must wait.
+    /// Takes one command, response or piece of content from the input. False: there is none, or it
+    /// must wait.
     fn advance(&mut self) -> bool {
         if !self.wants_input() {
             return false;

@@ -56,7 +56,8 @@ impl FromStr for Domain {
             return Err(AddressError::Domain);
         }
         let name = text.to_ascii_lowercase();
-        // RFC 5890 §2.3.2.1: what begins with `xn--` and is no A-label is refused, as nobody can have registered it.
+        // RFC 5890 §2.3.2.1: what begins with `xn--` and is no A-label is refused, as nobody can
+        // have registered it.
         if has_a_label(&name) && to_ascii(&name).is_none() {
             return Err(AddressError::Idna);
         }

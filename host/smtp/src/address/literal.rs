@@ -14,7 +14,8 @@ pub enum AddressLiteral {
     V4(Ipv4Addr),
     /// `[IPv6:2001:db8::1]`
     V6(Ipv6Addr),
-    /// `[tag:content]`: grammatical, but no tag besides `IPv6` was ever registered, so no route leads there.
+    /// `[tag:content]`: grammatical, but no tag besides `IPv6` was ever registered, so no route
+    /// leads there.
     General {
         /// The registered name of the kind of address.
         tag: String,

@@ -68,8 +68,8 @@ pub(super) fn rcpt_parameters(text: &[u8], offer: &Offer) -> Result<RcptParamete
 }
 
 impl MailParameters {
-    /// The parameters as they stand behind the path, each with a space before it. All that are set are written: clear
-    /// what the server does not offer.
+    /// The parameters as they stand behind the path, each with a space before it. All that are set
+    /// are written: clear what the server does not offer.
     pub fn on_the_wire(&self) -> impl Display {
         fmt::from_fn(|f| {
             self.size.iter().try_for_each(|size| write!(f, " SIZE={size}"))?;
@@ -92,8 +92,8 @@ impl MailParameters {
 }
 
 impl RcptParameters {
-    /// The parameters as they stand behind the path, each with a space before it. All that are set are written: clear
-    /// what the server does not offer.
+    /// The parameters as they stand behind the path, each with a space before it. All that are set
+    /// are written: clear what the server does not offer.
     pub fn on_the_wire(&self) -> impl Display {
         fmt::from_fn(|f| {
             self.notify.iter().try_for_each(|notify| write!(f, " NOTIFY={notify}"))?;

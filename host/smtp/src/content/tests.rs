@@ -1,6 +1,7 @@
 use super::*;
 
-/// What the decoder makes of it in pieces of every size: content or fault, and what is left for commands.
+/// What the decoder makes of it in pieces of every size: content or fault, and what is left for
+/// commands.
 fn decode(wire: &[u8], limit: u64) -> (Result<Vec<u8>, ContentFault>, Vec<u8>) {
     let mut results = (1..=wire.len()).map(|size| decode_in_pieces(wire, limit, size));
     let first = results.next().expect("there is something to decode");

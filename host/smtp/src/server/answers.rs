@@ -156,7 +156,8 @@ impl Server {
         self.finish_content((0..count).map(|index| replies.get(index).unwrap_or(&missing)));
     }
 
-    /// RFC 5321 §4.1.1.4: after the reply to the content the transaction is over, whatever the reply was.
+    /// RFC 5321 §4.1.1.4: after the reply to the content the transaction is over, whatever the
+    /// reply was.
     fn finish_content<'a>(&mut self, replies: impl Iterator<Item = &'a Reply>) {
         for reply in replies {
             reply.clone().or_enhanced(0, 0).write(&mut self.replies);

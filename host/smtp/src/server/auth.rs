@@ -42,7 +42,7 @@ impl Server {
                 self.error("500 5.5.6 Authentication exchange line is too long")
             }
             Err(LineFault::Endless | LineFault::BareCr | LineFault::BareLf) => {
-                self.leave("521 5.5.2 This is no line, see RFC 5321 section 2.3.8")
+                self.leave("521 5.5.2 This is no line")
             }
         }
         true

@@ -42,7 +42,8 @@ impl Server {
         }
     }
 
-    /// The whole order of commands; read it beside RFC 5321 §4.1.4. A command out of order leaves the state as it was.
+    /// The whole order of commands; read it beside RFC 5321 §4.1.4. A command out of order leaves
+    /// the state as it was.
     fn obey(&mut self, command: Command) {
         match (&self.state, command) {
             (_, Command::Quit) => self.leave("221 2.0.0 Bye"),
@@ -82,7 +83,8 @@ impl Server {
                 self.bdat(size, last)
             }
 
-            // RFC 3030 §2: a chunk that is refused is read all the same, or it would be taken for commands.
+            // RFC 3030 §2: a chunk that is refused is read all the same, or it would be taken for
+            // commands.
             (_, Command::Bdat { size, .. }) => {
                 self.refuse_chunk(size, Reply::new(503, "5.5.1 MAIL and RCPT first"))
             }
@@ -177,7 +179,8 @@ impl Server {
         }
         self.end_transaction();
         self.say("220 2.0.0 Ready to start TLS");
-        // RFC 3207 §4.2: what the client sent behind the command came in the clear and does not count.
+        // RFC 3207 §4.2: what the client sent behind the command came in the clear and does not
+        // count.
         self.input.clear();
         self.lines.reset();
         let replies = self.gathered();
@@ -193,7 +196,8 @@ impl Server {
             CommandError::Unknown if matches!(self.state, State::Connected) && is_http(line) => {
                 self.leave("554 5.5.1 This is a mail server")
             }
-            // Deviation from RFC 5321 §3.8: closed without 421, because the chunk cannot be told from commands.
+            // Deviation from RFC 5321 §3.8: closed without 421, because the chunk cannot be told
+            // from commands.
             CommandError::ChunkSize => self.leave(&error.to_string()),
             CommandError::Empty
             | CommandError::Unknown
@@ -212,13 +216,10 @@ impl Server {
             // RFC 5321 §4.5.3.1.9
             LineFault::TooLong => self.error("500 5.5.2 Line too long"),
             LineFault::Endless => self.leave("421 4.5.2 Line too long"),
-            // RFC 5321 §2.3.8, RFC 7504 §4: peer and we do not agree where lines end, so we stop talking.
-            LineFault::BareLf => {
-                self.leave("521 5.5.2 Bare LF in a command, see RFC 5321 section 2.3.8")
-            }
-            LineFault::BareCr => {
-                self.leave("521 5.5.2 Bare CR in a command, see RFC 5321 section 2.3.8")
-            }
+            // RFC 5321 §2.3.8, RFC 7504 §4: peer and we do not agree where lines end, so we stop
+            // talking.
+            LineFault::BareLf => self.leave("521 5.5.2 Bare LF in a command"),
+            LineFault::BareCr => self.leave("521 5.5.2 Bare CR in a command"),
         }
     }
 

@@ -41,7 +41,8 @@ impl Server {
             let fault = decoder.finish();
             self.end_content(fault);
         } else if let Some(fault) = decoder.fault() {
-            // RFC 3030 §2: after a failed chunk the transaction is over; what follows of it gets 503.
+            // RFC 3030 §2: after a failed chunk the transaction is over; what follows of it gets
+            // 503.
             self.reading = Reading::Commands;
             self.end_transaction();
             self.say(refusal(fault));
@@ -100,8 +101,8 @@ fn refusal(fault: ContentFault) -> &'static str {
     match fault {
         // RFC 1870 §6.1
         ContentFault::TooBig => "552 5.3.4 Message is bigger than the limit",
-        ContentFault::BareCr => "550 5.6.0 Bare CR in the content, see RFC 5321 section 2.3.8",
-        ContentFault::BareLf => "550 5.6.0 Bare LF in the content, see RFC 5321 section 2.3.8",
-        ContentFault::Nul => "550 5.6.0 NUL in the content, see RFC 2045 section 2.8",
+        ContentFault::BareCr => "550 5.6.0 Bare CR in the content",
+        ContentFault::BareLf => "550 5.6.0 Bare LF in the content",
+        ContentFault::Nul => "550 5.6.0 NUL in the content",
     }
 }

@@ -20,7 +20,8 @@ pub struct Settings {
     pub tls_active: bool,
     /// The mechanisms of AUTH, in the order they are offered; none: AUTH is not offered.
     pub mechanisms: Vec<Mechanism>,
-    /// Offer AUTH in the clear too. Only for tests and trusted networks (RFC 4954 §9, RFC 8314 §4.1).
+    /// Offer AUTH in the clear too. Only for tests and trusted networks (RFC 4954 §9, RFC 8314
+    /// §4.1).
     pub auth_without_tls: bool,
     /// Refuse MAIL before AUTH (RFC 6409 §4.3).
     pub auth_required: bool,
@@ -88,17 +89,19 @@ pub enum Protocol {
 /// What a client may do before it is refused.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Octets of a command line with its CRLF. RFC 5321 §4.5.3.1.4 says 512; the parameters of MAIL and RCPT add
-    /// some 700 (RFC 1870 §3, RFC 3461 §5, RFC 4954 §4, RFC 6531 §3.4), and addresses may be longer than they say.
+    /// Octets of a command line with its CRLF. RFC 5321 §4.5.3.1.4 says 512; the parameters of MAIL
+    /// and RCPT add some 700 (RFC 1870 §3, RFC 3461 §5, RFC 4954 §4, RFC 6531 §3.4), and addresses
+    /// may be longer than they say.
     pub command_line: usize,
     /// Octets of a line of AUTH with its CRLF (RFC 4954 §4).
     pub auth_line: usize,
     /// Commands in a session: what a thousand full messages need, and no endless session.
     pub commands: u64,
-    /// Commands that lead to nothing (NOOP, RSET, VRFY, EXPN, HELP, EHLO) between two messages. RFC 5321 §4.1.1.5
-    /// lets a client send them at any time, but nobody needs a hundred.
+    /// Commands that lead to nothing (NOOP, RSET, VRFY, EXPN, HELP, EHLO) between two messages. RFC
+    /// 5321 §4.1.1.5 lets a client send them at any time, but nobody needs a hundred.
     pub junk_commands: u64,
-    /// Commands in a session that are malformed or out of order. RFC 5321 §7.8 leaves it to the server to hang up.
+    /// Commands in a session that are malformed or out of order. RFC 5321 §7.8 leaves it to the
+    /// server to hang up.
     pub errors: u64,
     /// Recipients in a session that are refused: somebody tries names (RFC 5321 §7.3).
     pub refused_recipients: u64,
@@ -106,13 +109,15 @@ pub struct Limits {
     pub failed_logins: u64,
     /// Transactions in a session, told as MAILMAX (RFC 9422 §4.1).
     pub transactions: u64,
-    /// Recipients in a transaction: at least 100 (RFC 5321 §4.5.3.1.8), told as RCPTMAX (RFC 9422 §4.2).
+    /// Recipients in a transaction: at least 100 (RFC 5321 §4.5.3.1.8), told as RCPTMAX (RFC 9422
+    /// §4.2).
     pub recipients: usize,
     /// Octets of content, told as SIZE (RFC 1870 §4).
     pub message_octets: u64,
     /// How long to wait for the next command (RFC 5321 §4.5.3.2.7).
     pub command_timeout: Duration,
-    /// How long to wait for the first octets after 354 (RFC 5321 §4.5.3.2.4 gives the client two minutes to wait).
+    /// How long to wait for the first octets after 354 (RFC 5321 §4.5.3.2.4 gives the client two
+    /// minutes to wait).
     pub data_timeout: Duration,
     /// How long to wait for the next piece of content (RFC 5321 §4.5.3.2.5).
     pub block_timeout: Duration,
