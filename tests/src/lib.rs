@@ -8,6 +8,7 @@ pub mod dns;
 pub mod dovecot;
 pub mod foreign;
 pub mod letter;
+pub mod machine;
 pub mod maildir;
 pub mod place;
 pub mod plugins;
@@ -17,6 +18,7 @@ pub mod python;
 pub mod server;
 pub mod setup;
 pub mod sink;
+pub mod transcript;
 
 pub use client::{Client, Reply};
 pub use foreign::Foreign;
