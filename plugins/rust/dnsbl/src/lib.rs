@@ -30,7 +30,7 @@ impl Plugin for Dnsbl {
         let config = Config::read(host)?;
         host.dns().require()?;
         if let Some(table) = &config.exempt_table {
-            host.lookup(table).require()?;
+            host.lookup(table).require_networks()?;
         }
         Ok(Self { config })
     }

@@ -32,7 +32,7 @@ impl Plugin for Greylist {
         let config = Config::read(host)?;
         host.kv().require()?;
         if let Some(table) = &config.exempt_table {
-            host.lookup(table).require()?;
+            host.lookup(table).require_networks()?;
         }
         Ok(Self { config })
     }

@@ -243,6 +243,11 @@ fn faults_of_the_configuration_are_named() {
             Greylist::configure(&World::new().config(config).host()).err().unwrap().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+    let world = World::new()
+        .config(json!({ "exempt-table": "aliases" }))
+        .table("aliases", &[("a@b.example", "c@d.example")]);
+    let error = Greylist::configure(&world.host()).err().unwrap().to_string();
+    assert_eq!(error, "the host finds this invalid: table aliases is of another kind");
     let error = Greylist::configure(&World::new().deny("kv").host()).err().unwrap().to_string();
     assert_eq!(error, "the host does not grant kv");
 }

@@ -29,7 +29,7 @@ impl Plugin for Rewrite {
     fn configure(host: &Host) -> Result<Self, Error> {
         let config = Config::read(host)?;
         for table in config.tables() {
-            host.lookup(table).require()?;
+            host.lookup(table).require_addresses()?;
         }
         Ok(Self { config })
     }
@@ -56,6 +56,17 @@ impl Plugin for Rewrite {
         };
         if addresses == [recipient.address.as_str()] {
             return Ok(Decision::next());
+        }
+        // Who is a recipient already gets no second copy.
+        let present = transaction.recipients();
+        let known = |address: &String| {
+            present.iter().any(|other| other.address == *address) && *address != recipient.address
+        };
+        let addresses: Vec<_> = addresses.into_iter().filter(|address| !known(address)).collect();
+        if addresses.is_empty() {
+            return Ok(Decision::discard()
+                .because("those who take its place are recipients already")
+                .rule(rule));
         }
         transaction.replace_recipient(&recipient.address, &addresses)?;
         let reason = [&recipient.address, " becomes ", &addresses.join(", ")].concat();

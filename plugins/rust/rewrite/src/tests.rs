@@ -71,6 +71,34 @@ fn check(world: &World, address: &str, expected: &str) {
 }
 
 #[test]
+fn nobody_gets_a_second_copy() {
+    check(&["ann@example.org"], "Next ann@example.org,bob@example.org");
+    check(
+        &["ann@example.org", "bob@example.org"],
+        "Discard ann@example.org,bob@example.org,all@example.org",
+    );
+    check(&["carol@example.org"], "Next carol@example.org,ann@example.org,bob@example.org");
+
+    fn check(earlier: &[&str], expected: &str) {
+        let rule =
+            json!({ "match": "all@example.org", "to": ["ann@example.org", "bob@example.org"] });
+        let world = World::new().config(json!({ "recipients": [rule] }));
+        let transaction = earlier
+            .iter()
+            .fold(Transaction::from(""), |transaction, address| transaction.to(address));
+        let transaction = transaction.to("all@example.org");
+        let asked = transaction.recipients().pop().unwrap();
+        let decision = plugin(&world)
+            .rcpt(&world.host(), &Session::from(CLIENT), &transaction, &asked)
+            .unwrap();
+        let verdict = if decision.verdict() == &RcptVerdict::Discard { "Discard" } else { "Next" };
+        let addresses: Vec<_> =
+            transaction.recipients().into_iter().map(|recipient| recipient.address).collect();
+        assert_eq!(format!("{verdict} {}", addresses.join(",")), expected);
+    }
+}
+
+#[test]
 fn a_table_says_what_rules_do_not() {
     let world = World::new()
         .config(json!({

@@ -277,13 +277,20 @@ impl Kind {
     }
 }
 
-/// A table of the configuration.
+/// A table of the configuration. Its kind says which questions make sense: `exact` for
+/// [`get`](Self::get), `cidr` for [`match_ip`](Self::match_ip), `address` for
+/// [`match_address`](Self::match_address) and [`get`](Self::get).
 ///
 /// ```
-/// let world = gatepost_plugin::test::World::new().table("doors", &[("@example.org", "open"), ("192.0.2.0/24", "shut")]);
-/// let host = world.host();
+/// use gatepost_plugin::test::World;
+///
+/// let host = World::new()
+///     .table("doors", &[("@example.org", "open")])
+///     .table("walls", &[("192.0.2.0/24", "high")])
+///     .host();
 /// assert_eq!(host.lookup("doors").match_address("bob@example.org")?.as_deref(), Some("open"));
-/// assert_eq!(host.lookup("doors").match_ip([192, 0, 2, 7].into())?.as_deref(), Some("shut"));
+/// assert_eq!(host.lookup("walls").match_ip([192, 0, 2, 7].into())?.as_deref(), Some("high"));
+/// assert!(host.lookup("walls").match_address("bob@example.org").is_err());
 /// assert!(host.lookup("windows").get("x").is_err());
 /// # Ok::<(), gatepost_plugin::HostError>(())
 /// ```
@@ -309,10 +316,16 @@ impl Lookup<'_> {
         self.services.lookup_match_address(self.table, address)
     }
 
-    /// An error if the configuration does not grant this table or has none of this name: for
+    /// An error unless there is such a table of networks and the configuration grants it: for
     /// [`Plugin::configure`](crate::Plugin::configure).
-    pub fn require(&self) -> Result<(), Error> {
-        self.get("gatepost-probe").map(drop).map_err(Error::from)
+    pub fn require_networks(&self) -> Result<(), Error> {
+        self.match_ip(IpAddr::from([192, 0, 2, 0])).map(drop).map_err(Error::from)
+    }
+
+    /// An error unless there is such a table of addresses and the configuration grants it: for
+    /// [`Plugin::configure`](crate::Plugin::configure).
+    pub fn require_addresses(&self) -> Result<(), Error> {
+        self.match_address("probe@probe.invalid").map(drop).map_err(Error::from)
     }
 }
 

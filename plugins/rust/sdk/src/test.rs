@@ -100,7 +100,7 @@ impl World {
         self.0.borrow_mut().now += time.as_secs();
     }
 
-    /// A table of the configuration.
+    /// A table of the configuration: of networks if all its keys are, of addresses otherwise.
     #[must_use]
     pub fn table(self, name: &str, entries: &[(&str, &str)]) -> Self {
         let entries =
@@ -255,13 +255,8 @@ impl World {
     }
 
     pub(crate) fn lookup_get(&self, table: &str, key: &str) -> Result<Option<String>, HostError> {
-        self.granted(table)?;
-        let state = self.0.borrow();
-        let table = state
-            .tables
-            .get(table)
-            .ok_or_else(|| HostError::Invalid(format!("there is no table {table}")))?;
-        Ok(table.get(&key.to_lowercase()).cloned())
+        let found = self.entries(table, false)?.remove(&key.to_lowercase());
+        Ok(found)
     }
 
     pub(crate) fn lookup_match_ip(
@@ -269,19 +264,14 @@ impl World {
         table: &str,
         ip: &str,
     ) -> Result<Option<String>, HostError> {
-        self.lookup_get(table, "")?;
+        let entries = self.entries(table, true)?;
         let ip: IpAddr =
             ip.parse().map_err(|_| HostError::Invalid(format!("{ip} is no address")))?;
-        let state = self.0.borrow();
-        let entries = state.tables.get(table).into_iter().flatten();
-        let networks = entries.filter_map(|(key, value)| {
-            let network = key
-                .parse::<IpNet>()
-                .ok()
-                .or_else(|| key.parse::<IpAddr>().ok().map(IpNet::from))?;
-            network.contains(&ip).then_some((network.prefix_len(), value))
+        let holding = entries.into_iter().filter_map(|(key, value)| {
+            let network = network(&key).filter(|network| network.contains(&ip))?;
+            Some((network.prefix_len(), value))
         });
-        Ok(networks.max_by_key(|(bits, _)| *bits).map(|(_, value)| value.clone()))
+        Ok(holding.max_by_key(|(bits, _)| *bits).map(|(_, value)| value))
     }
 
     pub(crate) fn lookup_match_address(
@@ -289,15 +279,27 @@ impl World {
         table: &str,
         address: &str,
     ) -> Result<Option<String>, HostError> {
+        let entries = self.entries(table, false)?;
+        let address = address.to_lowercase();
         let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let parents = domain.match_indices('.').filter_map(|(dot, _)| domain.get(dot..));
-        let keys = [address.to_owned(), format!("@{domain}"), format!(".{domain}")];
-        for key in keys.into_iter().chain(parents.map(str::to_owned)) {
-            if let Some(value) = self.lookup_get(table, &key)? {
-                return Ok(Some(value));
-            }
+        let parents =
+            domain.match_indices('.').filter_map(|(dot, _)| domain.get(dot..)).map(str::to_owned);
+        let keys = [address.clone(), format!("@{domain}"), format!(".{domain}")];
+        Ok(keys.into_iter().chain(parents).find_map(|key| entries.get(&key).cloned()))
+    }
+
+    /// The entries of a table, if it is of the kind that is asked for.
+    fn entries(&self, table: &str, networks: bool) -> Result<BTreeMap<String, String>, HostError> {
+        self.granted(table)?;
+        let state = self.0.borrow();
+        let missing = || HostError::Invalid(format!("there is no table {table}"));
+        let entries = state.tables.get(table).ok_or_else(missing)?;
+        let fits = entries.keys().all(|key| network(key).is_some() == networks);
+        if fits {
+            Ok(entries.clone())
+        } else {
+            Err(HostError::Invalid(format!("table {table} is of another kind")))
         }
-        Ok(None)
     }
 
     pub(crate) fn dns_resolve(&self, query: &Query) -> Result<Answer, HostError> {
@@ -327,6 +329,10 @@ impl World {
             Ok(())
         }
     }
+}
+
+fn network(key: &str) -> Option<IpNet> {
+    key.parse().ok().or_else(|| key.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 impl Stored {
