@@ -1,1 +1,42 @@
-//! policy
+//! Plugins decide, the protocol asks: this room runs WebAssembly components at the stages of a message's life.
+//!
+//! It owns the set of plugins ([`Chain`]), the sandbox they run in ([`Host`]), what they see and edit ([`Transaction`],
+//! [`ContentView`]), the services they may call (key-value store, DNS, tables, log), and the trace of what they decided
+//! ([`trace::Journal`]). It knows no socket and no queue: the rooms above ask, and act on the [`Verdict`].
+//!
+//! The contract for authors of plugins is `wit/README.md`.
+
+mod answer;
+mod bindings;
+mod call;
+mod chain;
+mod compile;
+mod config;
+mod consult;
+mod content;
+mod engine;
+mod error;
+mod guest;
+mod host;
+mod imports;
+mod kv;
+mod queued;
+mod session;
+mod staged;
+pub mod tables;
+pub mod trace;
+mod transaction;
+mod verdict;
+mod wasi;
+
+pub use chain::{Chain, PluginInfo, Stage};
+pub use config::{Component, EditGrant, Grants, OnError, PluginConfig, PluginLimits};
+pub use content::ContentView;
+pub use error::{Error, LoadError};
+pub use host::{Clock, Host, HostConfig, KvLimits, SystemClock};
+pub use queued::{AttemptResult, Queued, outcome, route};
+pub use session::{AuthInfo, Origin, Session, SessionFacts, TlsInfo};
+pub use tables::{Table, TableError, TableKind, TableSource, Tables};
+pub use trace::TraceEntry;
+pub use transaction::{PolicyRecipient, Transaction};
+pub use verdict::{OutcomeVerdict, RouteVerdict, Ruling, Verdict};

@@ -1,0 +1,317 @@
+//! One question to one plugin: get an instance, run it under its limits, get the answer or the failure.
+//!
+//! A call begins on the thread that asks. Most are over in microseconds. At the first tick of the epoch that interrupts
+//! it, the call moves to the guests' own threads, so that a plugin that computes for long never holds up a socket.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+use wasmtime::{Store, Trap};
+
+use crate::answer::Decision;
+use crate::bindings::stages::{
+    configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+};
+use crate::bindings::types::Recipient;
+use crate::chain::{Core, Stage};
+use crate::guest::{Call, Exhausted, Guest};
+use crate::{answer, guest};
+
+/// A running plugin: its memory, and its place in the pool.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    instance: wasmtime::component::Instance,
+    stages: Stages,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// The stages of an instance that were asked before: their types need no second look.
+#[derive(Default)]
+struct Stages {
+    connect: Option<on_connect::Guest>,
+    helo: Option<on_helo::Guest>,
+    mail: Option<on_mail::Guest>,
+    rcpt: Option<on_rcpt::Guest>,
+    data: Option<on_data::Guest>,
+    route: Option<on_route::Guest>,
+    outcome: Option<on_outcome::Guest>,
+}
+
+/// What a stage asks.
+#[derive(Clone)]
+pub(crate) enum Question {
+    Connect,
+    Helo { name: String },
+    Mail,
+    Rcpt { recipient: Recipient },
+    Data,
+    Route { recipient: Recipient },
+    Outcome { recipient: Recipient, route: String, result: on_outcome::AttemptResult },
+}
+
+impl Question {
+    pub(crate) fn stage(&self) -> Stage {
+        match self {
+            Self::Connect => Stage::Connect,
+            Self::Helo { .. } => Stage::Helo,
+            Self::Mail => Stage::Mail,
+            Self::Rcpt { .. } => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Route { .. } => Stage::Route,
+            Self::Outcome { .. } => Stage::Outcome,
+        }
+    }
+
+    /// Whom it is about.
+    pub(crate) fn recipient(&self) -> Option<&Recipient> {
+        match self {
+            Self::Rcpt { recipient }
+            | Self::Route { recipient }
+            | Self::Outcome { recipient, .. } => Some(recipient),
+            Self::Connect | Self::Helo { .. } | Self::Mail | Self::Data => None,
+        }
+    }
+}
+
+/// What came of a call: the answer or why there is none, and what was lent to it. The instance is there only if it can
+/// be asked again.
+pub(crate) struct Finished {
+    pub(crate) instance: Option<Box<Instance>>,
+    pub(crate) answer: Result<Decision, Failure>,
+    pub(crate) call: Call,
+}
+
+/// Why a plugin gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(pub(crate) String);
+
+/// Asks a plugin. `instance` is the one of this session, if it has one already.
+pub(crate) async fn ask(
+    core: &Arc<Core>,
+    instance: Option<Box<Instance>>,
+    question: Question,
+    call: Call,
+) -> Finished {
+    let core = core.clone();
+    let wall = core.limits.wall;
+    let owner = core.clone();
+    let work = async move {
+        let mut instance = match instance {
+            Some(instance) => instance,
+            None => match Instance::make(&core).await {
+                Ok(instance) => instance,
+                Err(failure) => return Finished { instance: None, answer: Err(failure), call },
+            },
+        };
+        instance.store.data_mut().begin(call);
+        instance.store.set_epoch_deadline(1);
+        let answer = tokio::time::timeout(wall, instance.answer(&core, &question)).await;
+        let answer = settle(answer, wall);
+        let call = std::mem::replace(&mut instance.store.data_mut().call, Call::none());
+        // Whatever went wrong, the memory of the instance is in no known state.
+        let instance = if answer.is_ok() { Some(instance) } else { None };
+        Finished { instance, answer, call }
+    };
+    run(&owner, work).await
+}
+
+fn settle<T>(
+    answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
+    wall: Duration,
+) -> Result<T, Failure> {
+    match answer {
+        Ok(Ok(decision)) => Ok(decision),
+        Ok(Err(error)) => Err(failure(&error)),
+        Err(_) => Err(Failure(format!("no answer within {wall:?}"))),
+    }
+}
+
+/// Runs a call where it belongs: here up to the first tick, then on the guests' threads.
+async fn run<T: Send + 'static>(core: &Core, work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
+    if !core.is_slow() {
+        let done = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if INTERRUPTED.take() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        if let Some(done) = done.await {
+            return done;
+        }
+        core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
+    }
+    let mut task = Abort(core.services.guests.spawn(work));
+    match (&mut task.0).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The guests' runtime is going down, and the server with it: nobody will hear an answer.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+thread_local! {
+    /// The guest that was polled last on this thread was interrupted by a tick.
+    static INTERRUPTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A task that ends with the one that waits for it.
+struct Abort<T>(JoinHandle<T>);
+
+impl<T> Drop for Abort<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Instance {
+    /// Waits for a slot, makes an instance in it, and runs `configure`.
+    async fn make(core: &Arc<Core>) -> Result<Box<Self>, Failure> {
+        let (mut instance, registration) = Self::bare(core).await?;
+        registration.map_err(|text| Failure(format!("configure: {text}")))?;
+        instance.store.data_mut().call = Call::none();
+        Ok(Box::new(instance))
+    }
+
+    /// An instance and what its `configure` said.
+    async fn bare(
+        core: &Arc<Core>,
+    ) -> Result<(Self, Result<configure::Registration, String>), Failure> {
+        let services = &core.services;
+        let slot = match services.slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                tokio::time::timeout(services.slot_wait, services.slots.clone().acquire_owned())
+                    .await
+                    .map_err(|_| {
+                        Failure(format!("no room for an instance within {:?}", services.slot_wait))
+                    })?
+                    .map_err(|_| Failure("the server stops".into()))?
+            }
+        };
+        let mut store = Store::new(&services.engine, Guest::new(core.clone()));
+        store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(core.limits.host_call_octets);
+        store.set_max_component_handles(core.limits.handles);
+        store.epoch_deadline_callback(|mut context| {
+            let update = context.data_mut().tick()?;
+            INTERRUPTED.set(true);
+            Ok(update)
+        });
+        store.data_mut().begin(Call::none());
+        store.set_epoch_deadline(1);
+        let start = async {
+            let instance = core.pre.instantiate_async(&mut store).await?;
+            let configure = core.exports.configure.load(&mut store, &instance)?;
+            let registration = configure.call_configure(&mut store).await?;
+            Ok((instance, registration))
+        };
+        let (instance, registration) =
+            settle(tokio::time::timeout(core.limits.wall, start).await, core.limits.wall)
+                .map_err(|failure| Failure(format!("configure: {failure}")))?;
+        Ok((Self { store, instance, stages: Stages::default(), _slot: slot }, registration))
+    }
+
+    async fn answer(&mut self, core: &Core, question: &Question) -> wasmtime::Result<Decision> {
+        let (store, instance, stages, exports) =
+            (&mut self.store, &self.instance, &mut self.stages, &core.exports);
+        macro_rules! stage {
+            ($stage:ident) => {
+                match &stages.$stage {
+                    Some(stage) => stage,
+                    None => {
+                        let export = exports
+                            .$stage
+                            .as_ref()
+                            .ok_or_else(|| wasmtime::format_err!("not exported"))?;
+                        &*stages.$stage.insert(export.load(&mut *store, instance)?)
+                    }
+                }
+            };
+        }
+        Ok(match question {
+            Question::Connect => {
+                stage!(connect).call_connect(store, guest::session()).await?.into()
+            }
+            Question::Helo { name } => {
+                stage!(helo).call_helo(store, guest::session(), name).await?.into()
+            }
+            Question::Mail => {
+                stage!(mail).call_mail(store, guest::session(), guest::transaction()).await?.into()
+            }
+            Question::Rcpt { recipient } => {
+                let stage = stage!(rcpt);
+                stage
+                    .call_rcpt(store, guest::session(), guest::transaction(), recipient)
+                    .await?
+                    .into()
+            }
+            Question::Data => {
+                let stage = stage!(data);
+                stage
+                    .call_data(store, guest::session(), guest::transaction(), guest::content())
+                    .await?
+                    .into()
+            }
+            Question::Route { recipient } => {
+                stage!(route).call_route(store, guest::transaction(), recipient).await?.into()
+            }
+            Question::Outcome { recipient, route, result } => stage!(outcome)
+                .call_outcome(store, guest::transaction(), recipient, route, result)
+                .await?
+                .into(),
+        })
+    }
+
+    /// Whether every exported stage has the type of the contract. Asked once, when the plugin is loaded.
+    fn check_stages(&mut self, core: &Core) -> Vec<String> {
+        let (store, instance, exports) = (&mut self.store, &self.instance, &core.exports);
+        let mut faults = Vec::new();
+        macro_rules! check {
+            ($($stage:ident),+) => {$(
+                if let Some(Err(error)) = exports.$stage.as_ref().map(|stage| stage.load(&mut *store, instance)) {
+                    faults.push(format!("stage {}: {error:#}", stringify!($stage)));
+                }
+            )+};
+        }
+        check!(connect, helo, mail, rcpt, data, route, outcome);
+        faults
+    }
+}
+
+/// Makes a first instance, runs `configure` in it and checks the types of all stages.
+pub(crate) async fn probe(core: &Arc<Core>) -> Result<configure::Registration, Vec<String>> {
+    let owner = core.clone();
+    let core = core.clone();
+    let work = async move {
+        let (mut instance, registration) =
+            Instance::bare(&core).await.map_err(|failure| vec![failure.0])?;
+        let faults = instance.check_stages(&core);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        registration
+            .map_err(|text| vec![format!("configure: {}", crate::imports::log::clean(&text, 1000))])
+    };
+    owner.slow.store(1, Ordering::Relaxed);
+    run(&owner, work).await
+}
+
+fn failure(error: &wasmtime::Error) -> Failure {
+    if let Some(exhausted) = error.downcast_ref::<Exhausted>() {
+        return Failure(exhausted.to_string());
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return Failure(format!("trap: {trap}"));
+    }
+    Failure(answer::short(&format!("{error:#}")))
+}
+
+/// After one call that ran longer than a tick, so many begin on the guests' threads.
+const CALLS_SLOW_AFTER_ONE: u32 = 100;

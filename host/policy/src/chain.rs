@@ -1,0 +1,293 @@
+//! The set of plugins that judges mail: loaded together, live together, replaced together.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, Histogram};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::InstancePre;
+
+use crate::bindings::stages::{
+    configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+};
+use crate::config::{Grants, OnError, PluginLimits};
+use crate::engine::Ticker;
+use crate::guest::Guest;
+use crate::host::Clock;
+use crate::kv::Namespace;
+use crate::tables::Tables;
+
+/// A set of plugins in configuration order. Sessions keep the one they began with.
+#[derive(Default)]
+pub struct Chain {
+    pub(crate) generation: u64,
+    pub(crate) infos: Vec<PluginInfo>,
+    /// In the order of `infos`.
+    pub(crate) cores: Vec<Arc<Core>>,
+}
+
+impl Chain {
+    /// What is loaded, in the order in which plugins are asked.
+    pub fn plugins(&self) -> &[PluginInfo] {
+        &self.infos
+    }
+
+    /// Counts the sets that this host has loaded; 0 is the empty set it begins with.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether any plugin is asked at this stage. If not, the stage costs nothing.
+    pub fn asks(&self, stage: Stage) -> bool {
+        self.cores.iter().any(|core| core.exports.has(stage))
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("generation", &self.generation)
+            .field("infos", &self.infos)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an administrator may want to know about a loaded plugin.
+#[derive(Clone, Debug)]
+pub struct PluginInfo {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What the plugin calls itself.
+    pub registered_name: String,
+    /// The version that it tells.
+    pub version: Arc<str>,
+    /// One sentence of its author.
+    pub description: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: Arc<str>,
+    /// The stages that it exports: where it is asked.
+    pub stages: Vec<Stage>,
+    /// What it may do.
+    pub grants: Grants,
+    /// The interfaces that the component imports.
+    pub imports: Vec<String>,
+    /// Octets of the component.
+    pub size: usize,
+}
+
+/// A moment in the life of a message at which plugins are asked.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The plugin was made: before every other stage of an instance.
+    Configure,
+    /// A client connected.
+    Connect,
+    /// HELO, EHLO or LHLO.
+    Helo,
+    /// MAIL.
+    Mail,
+    /// RCPT, for each recipient.
+    Rcpt,
+    /// The whole content is here.
+    Data,
+    /// Before each attempt, for each recipient.
+    Route,
+    /// After each attempt, for each recipient.
+    Outcome,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Configure,
+        Self::Connect,
+        Self::Helo,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Route,
+        Self::Outcome,
+    ];
+
+    /// The name in traces, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::Connect => "connect",
+            Self::Helo => "helo",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Route => "route",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A plugin as it runs: all that does not change while it is loaded.
+pub(crate) struct Core {
+    pub(crate) name: Arc<str>,
+    pub(crate) on_error: OnError,
+    pub(crate) grants: Grants,
+    pub(crate) limits: PluginLimits,
+    pub(crate) config: serde_json::Value,
+    pub(crate) config_json: String,
+    pub(crate) pre: InstancePre<Guest>,
+    pub(crate) exports: Exports,
+    /// Present if it is granted.
+    pub(crate) kv: Option<Namespace>,
+    pub(crate) services: Arc<Services>,
+    /// Calls that go straight to the guests' threads, because one of the last ran longer than a tick.
+    pub(crate) slow: AtomicU32,
+    pub(crate) log: Mutex<Bucket>,
+    pub(crate) meters: Vec<Meters>,
+}
+
+/// What the host shares among all plugins.
+pub(crate) struct Services {
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) tick: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resolver: net::Resolver,
+    pub(crate) tables: ArcSwap<Tables>,
+    /// Where guests run that take longer than a tick.
+    pub(crate) guests: Handle,
+    /// The runtime of the server: its sockets live there.
+    pub(crate) server: Handle,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slot_wait: Duration,
+}
+
+/// The exported stages, looked up once.
+pub(crate) struct Exports {
+    pub(crate) configure: configure::GuestIndices,
+    pub(crate) connect: Option<on_connect::GuestIndices>,
+    pub(crate) helo: Option<on_helo::GuestIndices>,
+    pub(crate) mail: Option<on_mail::GuestIndices>,
+    pub(crate) rcpt: Option<on_rcpt::GuestIndices>,
+    pub(crate) data: Option<on_data::GuestIndices>,
+    pub(crate) route: Option<on_route::GuestIndices>,
+    pub(crate) outcome: Option<on_outcome::GuestIndices>,
+}
+
+impl Exports {
+    /// Fails if `configure` is missing: no plugin goes without.
+    pub(crate) fn find(pre: &InstancePre<Guest>) -> wasmtime::Result<Self> {
+        Ok(Self {
+            configure: configure::GuestIndices::new(pre)?,
+            connect: on_connect::GuestIndices::new(pre).ok(),
+            helo: on_helo::GuestIndices::new(pre).ok(),
+            mail: on_mail::GuestIndices::new(pre).ok(),
+            rcpt: on_rcpt::GuestIndices::new(pre).ok(),
+            data: on_data::GuestIndices::new(pre).ok(),
+            route: on_route::GuestIndices::new(pre).ok(),
+            outcome: on_outcome::GuestIndices::new(pre).ok(),
+        })
+    }
+
+    pub(crate) fn has(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Configure => true,
+            Stage::Connect => self.connect.is_some(),
+            Stage::Helo => self.helo.is_some(),
+            Stage::Mail => self.mail.is_some(),
+            Stage::Rcpt => self.rcpt.is_some(),
+            Stage::Data => self.data.is_some(),
+            Stage::Route => self.route.is_some(),
+            Stage::Outcome => self.outcome.is_some(),
+        }
+    }
+}
+
+/// Handles of the metrics of one plugin at one stage, made once.
+pub(crate) struct Meters {
+    pub(crate) calls: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) seconds: Histogram,
+}
+
+impl Meters {
+    /// One for each stage, in the order of [`Stage::ALL`].
+    pub(crate) fn all(plugin: &str) -> Vec<Self> {
+        Stage::ALL
+            .iter()
+            .map(|stage| {
+                let labels = [("plugin", plugin.to_owned()), ("stage", stage.name().to_owned())];
+                Self {
+                    calls: metrics::counter!("gatepost_policy_calls_total", &labels),
+                    failures: metrics::counter!("gatepost_policy_failures_total", &labels),
+                    seconds: metrics::histogram!("gatepost_policy_seconds", &labels),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Core {
+    /// Takes a line from what the plugin may log this second.
+    pub(crate) fn may_log(&self) -> bool {
+        let now = self.services.clock.monotonic();
+        self.log.lock().is_ok_and(|mut bucket| bucket.take(now, self.limits.log_lines, &self.name))
+    }
+
+    /// A line that the plugin wrote to stdout or stderr: a panic, mostly.
+    pub(crate) fn log_output(&self, line: &str) {
+        if self.may_log() {
+            tracing::warn!(target: "plugin", plugin = &*self.name, "{}", crate::imports::log::clean(line, 2048));
+        }
+    }
+
+    /// Whether the next call is to begin on the guests' own threads.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) > 0
+            && self
+                .slow
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+    }
+}
+
+/// A token bucket that holds one second's worth.
+pub(crate) struct Bucket {
+    tokens: f64,
+    since: Duration,
+    dropped: u64,
+}
+
+impl Bucket {
+    pub(crate) fn new(lines: u32) -> Mutex<Self> {
+        Mutex::new(Self { tokens: f64::from(lines), since: Duration::ZERO, dropped: 0 })
+    }
+
+    fn take(&mut self, now: Duration, per_second: u32, plugin: &str) -> bool {
+        let rate = f64::from(per_second);
+        let passed = now.saturating_sub(self.since).as_secs_f64();
+        self.since = now;
+        self.tokens = (self.tokens + passed * rate).min(rate);
+        if self.tokens < 1.0 {
+            self.dropped += 1;
+            return false;
+        }
+        self.tokens -= 1.0;
+        if self.dropped > 0 {
+            tracing::warn!(target: "plugin", plugin, lines = self.dropped, "the plugin logs too much; lines were dropped");
+            self.dropped = 0;
+        }
+        true
+    }
+}

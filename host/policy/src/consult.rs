@@ -1,0 +1,94 @@
+//! Asking one plugin of a chain, with all that belongs to it: the clock, the metrics, the trace.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::answer::Answer;
+use crate::call::{Failure, Instance, Question, ask};
+use crate::chain::{Chain, Stage};
+use crate::guest::Call;
+use crate::trace::TraceEntry;
+
+/// A chain, and the instances of one session.
+pub(crate) struct Desk {
+    pub(crate) chain: Arc<Chain>,
+    /// In the order of the chain; empty until a plugin is asked.
+    instances: Vec<Option<Box<Instance>>>,
+}
+
+/// What one plugin said.
+pub(crate) struct Said<V> {
+    /// The checked verdict.
+    pub(crate) verdict: Result<V, Failure>,
+    /// What was lent, with what was staged.
+    pub(crate) call: Call,
+    /// The entry for the trace, still without edits.
+    pub(crate) entry: TraceEntry,
+}
+
+impl Desk {
+    pub(crate) fn new(chain: Arc<Chain>) -> Self {
+        Self { chain, instances: Vec::new() }
+    }
+
+    /// Gives all instances back.
+    pub(crate) fn release(&mut self) {
+        self.instances = Vec::new();
+    }
+
+    /// Asks the plugin at this place of the chain. `check` makes a verdict of the answer.
+    pub(crate) async fn consult<V>(
+        &mut self,
+        at: usize,
+        question: Question,
+        call: Call,
+        check: impl FnOnce(Answer) -> Result<V, String>,
+    ) -> Said<V> {
+        let (core, info) = (&self.chain.cores[at], &self.chain.infos[at]);
+        let stage = question.stage();
+        if self.instances.is_empty() {
+            self.instances.resize_with(self.chain.cores.len(), || None);
+        }
+        let recipient = question.recipient().map(|recipient| recipient.address.clone());
+        let clock = &core.services.clock;
+        let before = clock.monotonic();
+        let finished = ask(core, self.instances[at].take(), question, call).await;
+        let took = clock.monotonic().saturating_sub(before);
+        self.instances[at] = finished.instance;
+        let mut entry = TraceEntry {
+            stage,
+            plugin: core.name.clone(),
+            version: info.version.clone(),
+            digest: info.digest.clone(),
+            recipient,
+            verdict: Cow::Borrowed("error"),
+            reply: None,
+            reason: None,
+            rule: None,
+            edits: Vec::new(),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            error: None,
+        };
+        let meters =
+            &core.meters[Stage::ALL.iter().position(|one| *one == stage).unwrap_or_default()];
+        meters.calls.increment(1);
+        meters.seconds.record(took);
+        let verdict = finished.answer.and_then(|decision| {
+            entry.reason = decision.reason;
+            entry.rule = decision.rule;
+            let name = decision.answer.name();
+            let verdict = check(decision.answer)
+                .map_err(|text| Failure(format!("illegal answer {name}: {text}")))?;
+            entry.verdict = Cow::Borrowed(name);
+            Ok(verdict)
+        });
+        if let Err(Failure(text)) = &verdict {
+            meters.failures.increment(1);
+            tracing::warn!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
+            // An answer that is not taken spoils the instance as any other fault does.
+            self.instances[at] = None;
+            entry.error = Some(text.clone());
+        }
+        Said { verdict, call: finished.call, entry }
+    }
+}

@@ -1,0 +1,200 @@
+//! The inside of a sandbox: what one instance may still use up, and the call it works for.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::bindings::{ContentHandle, HostError, SessionHandle, TransactionHandle};
+use crate::chain::{Core, Stage};
+use crate::config::EditGrant;
+use crate::content::ContentView;
+use crate::session::SessionState;
+use crate::staged::Staged;
+use crate::transaction::Transaction;
+use crate::wasi::Output;
+
+/// The data of a store: one for each plugin and session.
+pub(crate) struct Guest {
+    pub(crate) core: Arc<Core>,
+    pub(crate) meter: Meter,
+    pub(crate) memory: Memory,
+    pub(crate) call: Call,
+    /// What the guest writes to stdout and stderr.
+    pub(crate) output: Output,
+}
+
+/// The call under way: what it was lent, and what it has staged.
+pub(crate) struct Call {
+    pub(crate) stage: Stage,
+    pub(crate) session: Option<Box<SessionState>>,
+    pub(crate) transaction: Option<Box<Transaction>>,
+    pub(crate) content: Option<Arc<ContentView>>,
+    /// Where in the transaction the recipient stands that is asked about.
+    pub(crate) asked: usize,
+    pub(crate) staged: Staged,
+}
+
+impl Call {
+    pub(crate) fn none() -> Self {
+        Self {
+            stage: Stage::Configure,
+            session: None,
+            transaction: None,
+            content: None,
+            asked: 0,
+            staged: Staged::default(),
+        }
+    }
+}
+
+/// What a call may still use up.
+#[derive(Default)]
+pub(crate) struct Meter {
+    ticks: u32,
+    host_calls: u32,
+    waits: u32,
+    /// The guest has waited for the host since the last tick, which is therefore not its own.
+    waited: bool,
+}
+
+/// Which budget is used up. It ends the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exhausted {
+    #[error("execution time used up")]
+    Cpu,
+    #[error("host calls used up")]
+    HostCalls,
+    #[error("waits used up")]
+    Waits,
+}
+
+impl Guest {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        let memory =
+            Memory { octets: core.limits.memory, table_elements: core.limits.table_elements };
+        Self {
+            core,
+            meter: Meter::default(),
+            memory,
+            call: Call::none(),
+            output: Output::default(),
+        }
+    }
+
+    /// Begins a call: all budgets are full again.
+    pub(crate) fn begin(&mut self, call: Call) {
+        let limits = &self.core.limits;
+        let cpu = if call.stage == Stage::Data { limits.cpu_data } else { limits.cpu };
+        let tick = self.core.services.tick.as_micros().max(1);
+        // The first tick may come at once, and a started one counts in full: one more than the division says.
+        self.meter.ticks =
+            u32::try_from(cpu.as_micros().div_ceil(tick)).unwrap_or(u32::MAX).saturating_add(1);
+        self.meter.host_calls = limits.host_calls;
+        self.meter.waits = limits.waits;
+        self.meter.waited = false;
+        self.call = call;
+        self.core.services.ticker.touch();
+    }
+
+    /// The epoch's tick: the guest gives way, or has run long enough.
+    pub(crate) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        self.core.services.ticker.touch();
+        if self.meter.waited {
+            self.meter.waited = false;
+        } else {
+            self.meter.ticks = self.meter.ticks.checked_sub(1).ok_or(Exhausted::Cpu)?;
+        }
+        Ok(UpdateDeadline::Yield(1))
+    }
+
+    /// Counts a call into the host. Every function that a guest may call begins with it.
+    pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
+        self.meter.host_calls = self.meter.host_calls.checked_sub(1).ok_or(Exhausted::HostCalls)?;
+        Ok(())
+    }
+
+    /// Waits for the host's own work. Time spent here is not the guest's.
+    pub(crate) async fn wait<T>(
+        meter: &mut Meter,
+        work: impl Future<Output = T>,
+    ) -> wasmtime::Result<T> {
+        let mut work = std::pin::pin!(work);
+        if let std::task::Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
+            return Ok(done);
+        }
+        meter.waits = meter.waits.checked_sub(1).ok_or(Exhausted::Waits)?;
+        meter.waited = true;
+        Ok(work.await)
+    }
+
+    /// "May it?" for edits, asked before any work.
+    pub(crate) fn may_edit(&self, grant: EditGrant) -> Result<(), HostError> {
+        if !self.core.grants.edit.contains(&grant) {
+            return Err(HostError::Denied(format!("edit {:?}", grant.name())));
+        }
+        if matches!(self.call.stage, Stage::Route | Stage::Outcome | Stage::Configure) {
+            return Err(HostError::Invalid(format!("the stage {} edits nothing", self.call.stage)));
+        }
+        Ok(())
+    }
+}
+
+/// The handles that a call lends. They stand for the call's own session, transaction and content, whatever their number.
+pub(crate) fn session() -> Resource<SessionHandle> {
+    Resource::new_borrow(1)
+}
+
+pub(crate) fn transaction() -> Resource<TransactionHandle> {
+    Resource::new_borrow(2)
+}
+
+pub(crate) fn content() -> Resource<ContentHandle> {
+    Resource::new_borrow(3)
+}
+
+/// What is left of the memory of an instance, all its memories and tables together.
+pub(crate) struct Memory {
+    octets: usize,
+    table_elements: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.octets, desired.saturating_sub(current)))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.table_elements, desired.saturating_sub(current)))
+    }
+
+    fn instances(&self) -> usize {
+        256
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+fn take(left: &mut usize, wanted: usize) -> bool {
+    let enough = *left >= wanted;
+    if enough {
+        *left -= wanted;
+    }
+    enough
+}

@@ -1,0 +1,331 @@
+//! One SMTP session's view of the chain: it asks the plugins, stage by stage.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use message::Id;
+use smtp::{MailParameters, Recipient, Reply, ReversePath};
+
+use crate::answer::verdict;
+use crate::bindings::types;
+use crate::call::Question;
+use crate::chain::{Chain, Stage};
+use crate::config::OnError;
+use crate::consult::Desk;
+use crate::content::ContentView;
+use crate::guest::Call;
+use crate::imports::recipient;
+use crate::staged::Staged;
+use crate::trace::TraceEntry;
+use crate::transaction::Transaction;
+use crate::verdict::{Ruling, Verdict};
+
+/// What is known about a connection from its first moment.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// Unique for each connection; stands in every log line.
+    pub id: Id,
+    /// Name of the listener in the configuration.
+    pub listener: String,
+    /// Where the mail comes from.
+    pub origin: Origin,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Our own address.
+    pub server: SocketAddr,
+}
+
+/// The kind of entrance that mail came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Port 25: from anywhere.
+    Mx,
+    /// Port 587: from our users.
+    Submission,
+    /// Port 465: from our users, TLS from the first octet.
+    Submissions,
+    /// From a program that speaks LMTP.
+    Lmtp,
+    /// Made by the host itself.
+    Internal,
+}
+
+impl Origin {
+    /// The name in the plugin contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mx => "mx",
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+            Self::Lmtp => "lmtp",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// The TLS of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// "TLSv1.2" or "TLSv1.3".
+    pub version: String,
+    /// The cipher suite.
+    pub cipher: String,
+    /// The name that the client asked for (SNI).
+    pub server_name: Option<String>,
+}
+
+/// Who logged in, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthInfo {
+    /// SASL mechanism in upper case.
+    pub mechanism: String,
+    /// The authenticated identity.
+    pub identity: String,
+}
+
+/// A session's plugins. Instances are made when a plugin is first asked and die with the session.
+///
+/// The future of a stage is not to be dropped before it is done, unless the session ends with it: it holds what was lent.
+pub struct Session {
+    desk: Desk,
+    facts: SessionFacts,
+    /// Absent while a plugin is asked.
+    state: Option<Box<SessionState>>,
+    trace: Vec<TraceEntry>,
+}
+
+/// What plugins see and keep of a session.
+pub(crate) struct SessionState {
+    pub(crate) info: types::SessionInfo,
+    pub(crate) notes: BTreeMap<String, String>,
+}
+
+impl Session {
+    /// A session that will be judged by this chain from beginning to end.
+    pub fn new(chain: Arc<Chain>, facts: SessionFacts) -> Self {
+        Self { desk: Desk::new(chain), facts, state: None, trace: Vec::new() }
+    }
+
+    /// The chain that judges this session.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.desk.chain
+    }
+
+    /// What it was made with.
+    pub fn facts(&self) -> &SessionFacts {
+        &self.facts
+    }
+
+    /// What was decided outside of transactions (`connect`, `helo`), oldest first; at most 64 entries are kept.
+    pub fn trace(&self) -> &[TraceEntry] {
+        &self.trace
+    }
+
+    /// TLS was established.
+    pub fn set_tls(&mut self, tls: TlsInfo) {
+        let TlsInfo { version, cipher, server_name } = tls;
+        self.state().info.tls = Some(types::TlsInfo { version, cipher, server_name });
+    }
+
+    /// The client logged in.
+    pub fn set_auth(&mut self, auth: AuthInfo) {
+        let AuthInfo { mechanism, identity } = auth;
+        self.state().info.auth = Some(types::AuthInfo { mechanism, identity });
+    }
+
+    /// RFC 3207 §4.2: STARTTLS makes us forget what the client said, HELO included. Notes and instances go, too.
+    pub fn reset_for_starttls(&mut self) {
+        self.state = None;
+        self.desk.release();
+    }
+
+    /// Gives the instances back; the next stage makes new ones. For a session that is idle between transactions.
+    pub fn release(&mut self) {
+        self.desk.release();
+    }
+
+    /// A client connected; the greeting is not sent yet.
+    pub async fn connect(&mut self) -> Ruling {
+        self.outside(Question::Connect).await
+    }
+
+    /// HELO (`extended` false), EHLO or LHLO.
+    pub async fn helo(&mut self, name: &str, extended: bool) -> Ruling {
+        let info = &mut self.state().info;
+        info.helo = Some(name.to_owned());
+        info.extended = extended;
+        self.outside(Question::Helo { name: name.to_owned() }).await
+    }
+
+    /// MAIL: the transaction is new.
+    pub async fn mail(&mut self, transaction: &mut Transaction) -> Ruling {
+        self.inside(Stage::Mail, transaction, None, &mut 0).await
+    }
+
+    /// RCPT. On [`Verdict::Pass`] the recipient, or what the plugins made of it, is in `transaction.recipients`; on every
+    /// other verdict it is not.
+    pub async fn rcpt(&mut self, transaction: &mut Transaction, recipient: Recipient) -> Ruling {
+        let mut asked = transaction.recipients.len();
+        transaction.recipients.push(recipient.into());
+        let ruling = self.inside(Stage::Rcpt, transaction, None, &mut asked).await;
+        if ruling.verdict != Verdict::Pass {
+            transaction.recipients.truncate(asked);
+        }
+        ruling
+    }
+
+    /// The whole content is here.
+    pub async fn data(
+        &mut self,
+        transaction: &mut Transaction,
+        content: Arc<ContentView>,
+    ) -> Ruling {
+        self.inside(Stage::Data, transaction, Some(content), &mut 0).await
+    }
+
+    /// A stage outside of transactions.
+    async fn outside(&mut self, question: Question) -> Ruling {
+        let stage = question.stage();
+        let (mut trace, mut ruling) = (Vec::new(), Ruling::pass());
+        let chain = self.desk.chain.clone();
+        for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
+        {
+            let call = Call { stage, session: Some(self.lend()), ..Call::none() };
+            let check = |answer| verdict(answer, stage == Stage::Connect);
+            let mut said = self.desk.consult(at, question.clone(), call, check).await;
+            self.state = said.call.session.take();
+            let decided = match said.verdict {
+                Ok(verdict) => {
+                    said.entry.edits =
+                        said.call.staged.commit(self.state.as_deref_mut(), None, &mut 0);
+                    verdict
+                }
+                Err(_) => failed(core.on_error, stage),
+            };
+            said.entry.reply = decided.as_ref().and_then(reply_text);
+            trace.push(said.entry);
+            if let Some(verdict) = decided {
+                ruling = Ruling { verdict, plugin: Some(core.name.clone()) };
+                break;
+            }
+        }
+        self.trace.extend(trace);
+        let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
+        self.trace.drain(..excess);
+        ruling
+    }
+
+    /// A stage of a transaction. `asked` is the place of the recipient that is asked about, and is kept true.
+    async fn inside(
+        &mut self,
+        stage: Stage,
+        transaction: &mut Transaction,
+        content: Option<Arc<ContentView>>,
+        asked: &mut usize,
+    ) -> Ruling {
+        let chain = self.desk.chain.clone();
+        if !chain.asks(stage) {
+            return Ruling::pass();
+        }
+        let empty = Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
+        let mut lent = Box::new(std::mem::replace(transaction, empty));
+        let mut ruling = Ruling::pass();
+        for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
+        {
+            let question = match stage {
+                Stage::Rcpt => Question::Rcpt { recipient: recipient(&lent.recipients[*asked]) },
+                Stage::Data => Question::Data,
+                _ => Question::Mail,
+            };
+            let call = Call {
+                stage,
+                session: Some(self.lend()),
+                transaction: Some(lent),
+                content: content.clone(),
+                asked: *asked,
+                staged: Staged::default(),
+            };
+            let mut said =
+                self.desk.consult(at, question, call, |answer| verdict(answer, false)).await;
+            self.state = said.call.session.take();
+            lent = said.call.transaction.take().expect("a call gives back what it was lent");
+            let mut decided = match said.verdict {
+                Ok(verdict) => {
+                    said.entry.edits =
+                        said.call.staged.commit(self.state.as_deref_mut(), Some(&mut lent), asked);
+                    verdict
+                }
+                Err(_) => failed(core.on_error, stage),
+            };
+            if stage == Stage::Rcpt && decided.is_none() && *asked >= lent.recipients.len() {
+                // It was taken out by this plugin: there is nothing left to ask the next one about.
+                decided = Some(Verdict::Discard);
+            }
+            said.entry.reply = decided.as_ref().and_then(reply_text);
+            lent.trace.push(said.entry);
+            if let Some(verdict) = decided {
+                ruling = Ruling { verdict, plugin: Some(core.name.clone()) };
+                break;
+            }
+        }
+        *transaction = *lent;
+        ruling
+    }
+
+    fn state(&mut self) -> &mut SessionState {
+        self.state.get_or_insert_with(|| Box::new(SessionState::new(&self.facts)))
+    }
+
+    fn lend(&mut self) -> Box<SessionState> {
+        self.state.take().unwrap_or_else(|| Box::new(SessionState::new(&self.facts)))
+    }
+}
+
+impl SessionState {
+    fn new(facts: &SessionFacts) -> Self {
+        let info = types::SessionInfo {
+            id: facts.id.to_string(),
+            listener: facts.listener.clone(),
+            origin: facts.origin.name().to_owned(),
+            client: endpoint(facts.client),
+            server: endpoint(facts.server),
+            helo: None,
+            extended: false,
+            tls: None,
+            auth: None,
+        };
+        Self { info, notes: BTreeMap::new() }
+    }
+}
+
+fn endpoint(address: SocketAddr) -> types::Endpoint {
+    types::Endpoint { ip: address.ip().to_canonical().to_string(), port: address.port() }
+}
+
+/// What the administrator wants when a call failed; none lets the next plugin speak.
+fn failed(on_error: OnError, stage: Stage) -> Option<Verdict> {
+    let connect = stage == Stage::Connect;
+    Some(match on_error {
+        OnError::Pass => return None,
+        OnError::Defer if connect => {
+            Verdict::Disconnect(Reply::new(421, "4.3.0 Service not available, try again later"))
+        }
+        OnError::Defer => {
+            Verdict::Refuse(Reply::new(451, "4.3.0 Local error in processing, try again later"))
+        }
+        OnError::Reject if connect => {
+            Verdict::Disconnect(Reply::new(554, "5.3.0 No SMTP service here"))
+        }
+        OnError::Reject => Verdict::Refuse(Reply::new(554, "5.3.0 Local error in processing")),
+    })
+}
+
+fn reply_text(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Refuse(reply) | Verdict::Disconnect(reply) => Some(reply.to_string()),
+        Verdict::Pass | Verdict::Drop | Verdict::Discard | Verdict::Quarantine(_) => None,
+    }
+}
+
+const TRACE_ENTRIES: usize = 64;

@@ -1,0 +1,106 @@
+//! What a call wants changed. It becomes true when the plugin answers, or never.
+
+use std::collections::BTreeMap;
+
+use message::Edit;
+use smtp::ReversePath;
+
+use crate::config::PluginLimits;
+use crate::session::SessionState;
+use crate::transaction::{PolicyRecipient, Transaction};
+
+/// The edits of one call. Each part is a copy that is made at the first edit, so that a call that edits nothing costs
+/// nothing, and what is read back is what was written.
+#[derive(Default)]
+pub(crate) struct Staged {
+    /// The reverse-path to be.
+    pub(crate) reverse_path: Option<ReversePath>,
+    /// The recipients to be, and where the one that is asked about stands among them.
+    pub(crate) recipients: Option<(Vec<PolicyRecipient>, usize)>,
+    /// Edits of the header, behind those of earlier plugins.
+    pub(crate) header: Vec<Edit>,
+    /// The body to be.
+    pub(crate) body: Option<Vec<u8>>,
+    /// Notes of the session by their whole key; none removes.
+    pub(crate) session_notes: BTreeMap<String, Option<String>>,
+    /// Notes of the transaction by their whole key; none removes.
+    pub(crate) notes: BTreeMap<String, Option<String>>,
+    /// The header as the edits so far leave it: made when it is asked for, dropped by the next edit.
+    pub(crate) view: Option<message::Header>,
+    /// One line for each edit, for the trace.
+    pub(crate) lines: Vec<String>,
+    octets: usize,
+    count: usize,
+}
+
+impl Staged {
+    /// Counts an edit of so many octets; false if the plugin has no room for it.
+    #[must_use]
+    pub(crate) fn count(&mut self, octets: usize, limits: &PluginLimits) -> bool {
+        if self.count >= limits.edits || self.octets.saturating_add(octets) > limits.edit_octets {
+            return false;
+        }
+        self.count += 1;
+        self.octets += octets;
+        true
+    }
+
+    /// Keeps a line for the trace; of the tenth thousand edits nobody reads each.
+    pub(crate) fn line(&mut self, line: impl FnOnce() -> String) {
+        if self.lines.len() < TRACED_EDITS {
+            self.lines.push(line());
+        } else if self.lines.len() == TRACED_EDITS {
+            self.lines.push("…".into());
+        }
+    }
+
+    /// The recipients to change, and the place of the one that is asked about.
+    pub(crate) fn recipients(
+        &mut self,
+        transaction: &Transaction,
+        asked: usize,
+    ) -> (&mut Vec<PolicyRecipient>, &mut usize) {
+        let (recipients, asked) =
+            self.recipients.get_or_insert_with(|| (transaction.recipients.clone(), asked));
+        (recipients, asked)
+    }
+
+    /// Makes it all true. Answers with the lines for the trace.
+    pub(crate) fn commit(
+        self,
+        session: Option<&mut SessionState>,
+        transaction: Option<&mut Transaction>,
+        asked: &mut usize,
+    ) -> Vec<String> {
+        if let Some(session) = session {
+            merge(&mut session.notes, self.session_notes);
+        }
+        if let Some(transaction) = transaction {
+            merge(&mut transaction.notes, self.notes);
+            if let Some(reverse_path) = self.reverse_path {
+                transaction.reverse_path = reverse_path;
+            }
+            if let Some((recipients, place)) = self.recipients {
+                transaction.recipients = recipients;
+                *asked = place;
+            }
+            transaction.edits.extend(self.header);
+            if let Some(body) = self.body {
+                transaction.edits.retain(|edit| !matches!(edit, Edit::Body(_)));
+                transaction.edits.push(Edit::Body(body.into()));
+            }
+        }
+        self.lines
+    }
+}
+
+fn merge(notes: &mut BTreeMap<String, String>, staged: BTreeMap<String, Option<String>>) {
+    for (key, value) in staged {
+        match value {
+            Some(value) => drop(notes.insert(key, value)),
+            None => drop(notes.remove(&key)),
+        }
+    }
+}
+
+const TRACED_EDITS: usize = 100;
