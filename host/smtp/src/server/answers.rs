@@ -20,7 +20,9 @@ impl Server {
             Answer::Refuse(reply) => self.refuse(asked, &reply),
             Answer::Proceed => self.proceed(asked, None),
             Answer::Accepted(reply) => self.proceed(asked, Some(&reply)),
-            Answer::Each(replies) => self.accept_each(&asked, &replies),
+            Answer::Each(replies) if matches!(asked, Asked::Content) => self.finish_each(&replies),
+            // A driver that answers something else has decided nothing.
+            Answer::Each(_) => self.refuse(asked, &local_error()),
         }
     }
 
@@ -42,7 +44,7 @@ impl Server {
             Asked::FirstChunk { size, last } => self.begin_chunks(size, last),
             Asked::Content => {
                 // A driver that forgot to say what became of the message has not accepted it.
-                let unknown = Reply::new(451, "4.3.0 Local error in processing");
+                let unknown = local_error();
                 let count = self.replies_to_content();
                 self.finish_content(std::iter::repeat_n(reply.unwrap_or(&unknown), count));
             }
@@ -50,8 +52,7 @@ impl Server {
     }
 
     fn refuse(&mut self, asked: Asked, reply: &Reply) {
-        let replaced =
-            reply.is_positive().then(|| Reply::new(451, "4.3.0 Local error in processing"));
+        let replaced = reply.is_positive().then(local_error);
         let reply = replaced.as_ref().unwrap_or(reply);
         match &asked {
             Asked::Content => {
@@ -146,13 +147,10 @@ impl Server {
         self.reading = Reading::Chunk { remaining: size, last };
     }
 
-    fn accept_each(&mut self, asked: &Asked, replies: &[Reply]) {
+    fn finish_each(&mut self, replies: &[Reply]) {
         // A recipient without a reply has not got the message.
-        let missing = Reply::new(451, "4.3.0 Local error in processing");
-        let count = match asked {
-            Asked::Content => self.replies_to_content(),
-            _ => 1,
-        };
+        let missing = local_error();
+        let count = self.replies_to_content();
         self.finish_content((0..count).map(|index| replies.get(index).unwrap_or(&missing)));
     }
 
@@ -180,9 +178,14 @@ impl Server {
 
     /// RFC 2034 §4: every reply has a status code, but the greeting and the one to EHLO.
     fn write(&mut self, asked: &Asked, reply: &Reply) {
-        match asked {
-            Asked::Connect | Asked::Helo { .. } => reply.write(&mut self.replies),
-            _ => reply.clone().or_enhanced(0, 0).write(&mut self.replies),
+        if matches!(asked, Asked::Connect | Asked::Helo { .. }) {
+            reply.write(&mut self.replies);
+        } else {
+            reply.clone().or_enhanced(0, 0).write(&mut self.replies);
         }
     }
+}
+
+fn local_error() -> Reply {
+    Reply::new(451, "4.3.0 Local error in processing")
 }
