@@ -1,6 +1,8 @@
 //! The envelope: reverse-path, recipients, and what the parameters of MAIL and RCPT said about them
 //! (RFC 5321 §2.3.1, RFC 1870, RFC 3030, RFC 3461, RFC 4954, RFC 6152, RFC 6531).
 
+#[cfg(test)]
+mod tests;
 mod xtext;
 
 use std::fmt;

@@ -5,6 +5,9 @@
 //! LF for the end of a line and the next does not, a message can carry another one inside (SMTP
 //! smuggling), so neither does here.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memchr3};
 
