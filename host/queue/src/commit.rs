@@ -1,0 +1,458 @@
+//! Group commit: everything that waits is written with one flush, then everybody who waited is told.
+//!
+//! One task owns the log. While a batch is being flushed the next one gathers by itself; nobody waits for company.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::config::Limits;
+use crate::disk::{Disk, File};
+use crate::draft::LargeFile;
+use crate::error::Error;
+use crate::message::{Message, Receipt};
+use crate::record::Record;
+use crate::segment::{Log, Place, Segment, WriteError, make_spare};
+
+/// A message that waits for its receipt.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    pub(crate) record: Record,
+    pub(crate) message: Box<Message>,
+    /// Its file, removed again if the message is not accepted.
+    pub(crate) large: Option<LargeFile>,
+    pub(crate) reply: oneshot::Sender<Result<Receipt, Error>>,
+}
+
+/// What the owner of the queue wants written. It is never refused for want of room in the channel: there is at most one
+/// per message in hand, and administration waits for each portion.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Write this and report under this number.
+    Record(u64, Record),
+    /// The oldest segment is not needed any more; its file, to see whether somebody reads it.
+    Free(u32, Arc<dyn File>),
+    /// Begin a new segment, so that the current one can be emptied.
+    Roll,
+}
+
+/// What was done, for the owner of the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Accepted, in order.
+    pub(crate) accepted: Vec<(Box<Message>, Place)>,
+    /// Recorded, or why not.
+    pub(crate) recorded: Vec<(u64, Result<Place, String>)>,
+    /// Segments that were freed.
+    pub(crate) freed: Vec<u32>,
+    /// Segments that were begun.
+    pub(crate) begun: Vec<Segment>,
+    /// Deliveries may go on: what they do can be recorded.
+    pub(crate) healthy: bool,
+}
+
+/// What everybody may know of the state of the spool.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// Messages in the queue.
+    pub(crate) messages: AtomicUsize,
+    state: Mutex<GaugeState>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct GaugeState {
+    full: Option<String>,
+    broken: Option<String>,
+}
+
+impl Gauge {
+    /// May a message be accepted?
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), Error> {
+        if self.messages.load(Ordering::Relaxed) >= limits.messages {
+            return Err(Error::Full { what: format!("{} messages", limits.messages) });
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match state {
+            GaugeState { broken: Some(what), .. } => Err(Error::Broken { what }),
+            GaugeState { full: Some(what), .. } => Err(Error::Full { what }),
+            GaugeState { full: None, broken: None } => Ok(()),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut GaugeState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The task's ends of the channels.
+pub(crate) struct Inbox {
+    pub(crate) accepting: mpsc::Receiver<Accepting>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) written: mpsc::Sender<Written>,
+}
+
+/// Runs until the owner of the queue is gone. The lock is held while anything can be written.
+pub(crate) async fn run(
+    mut committer: Committer,
+    mut inbox: Inbox,
+    lock: Box<dyn Any + Send + Sync>,
+) {
+    let _lock = lock;
+    let mut carried = None;
+    let mut spare: Option<JoinHandle<Option<String>>> = None;
+    loop {
+        let mut batch = Batch::default();
+        tokio::select! {
+            biased;
+            order = inbox.orders.recv() => match order {
+                Some(order) => batch.orders.push(order),
+                None => return,
+            },
+            Some(accepting) = inbox.accepting.recv(), if carried.is_none() => carried = Some(accepting),
+            Some(name) = ready(&mut spare), if spare.is_some() => {
+                spare = None;
+                if let Some(name) = name {
+                    committer.log.add_spare(name);
+                }
+            }
+            () = tokio::time::sleep(committer.patience()) => {}
+        }
+        carried = batch.gather(carried, &mut inbox, &committer.limits);
+        let work = spawn_blocking(move || {
+            let (written, replies) = committer.round(batch);
+            (committer, written, replies)
+        });
+        let (next, written, replies) = work.await.expect("a round of the log does not panic");
+        committer = next;
+        if inbox.written.send(written).await.is_err() {
+            return;
+        }
+        // Only now: who has a receipt finds the message in every list.
+        for reply in replies {
+            reply.send();
+        }
+        if spare.is_none() && committer.may_make_spare() {
+            let (disk, octets) = (Arc::clone(&committer.disk), committer.limits.segment_octets);
+            let name = committer.log.spare_name();
+            spare = Some(spawn_blocking(move || {
+                make_spare(&*disk, &name, octets).is_ok().then_some(name)
+            }));
+        }
+    }
+}
+
+/// The value of a job that runs aside. `None`: there is none.
+async fn ready<T>(job: &mut Option<JoinHandle<Option<T>>>) -> Option<Option<T>> {
+    match job {
+        Some(job) => Some(job.await.ok().flatten()),
+        None => None,
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    orders: Vec<Order>,
+    accepting: Vec<Accepting>,
+}
+
+impl Batch {
+    /// Takes everything that waits, up to the limits. What is too much for this batch is given back.
+    fn gather(
+        &mut self,
+        mut carried: Option<Accepting>,
+        inbox: &mut Inbox,
+        limits: &Limits,
+    ) -> Option<Accepting> {
+        while let Ok(order) = inbox.orders.try_recv() {
+            self.orders.push(order);
+        }
+        // In small segments, small batches: two of them fit.
+        let most = limits.batch_octets.min((limits.segment_octets - limits.reserve_octets) / 2);
+        let mut octets = 0;
+        loop {
+            let Some(next) = carried.take().or_else(|| inbox.accepting.try_recv().ok()) else {
+                return None;
+            };
+            octets += next.record.most_octets();
+            let full = self.accepting.len() >= limits.batch_messages || octets > most;
+            if full && !self.accepting.is_empty() {
+                return Some(next);
+            }
+            self.accepting.push(next);
+        }
+    }
+}
+
+/// An answer that is ready to be given.
+struct Reply {
+    to: oneshot::Sender<Result<Receipt, Error>>,
+    result: Result<Receipt, Error>,
+}
+
+impl Reply {
+    fn send(self) {
+        // Who waited may have gone; an accepted message is delivered all the same.
+        let _ = self.to.send(self.result);
+    }
+}
+
+/// The owner of the log.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    disk: Arc<dyn Disk>,
+    limits: Limits,
+    log: Log,
+    gauge: Arc<Gauge>,
+    /// Messages that were refused although their record may be on the disk: to be called off.
+    unsure: Vec<Record>,
+    /// Flushes that failed since the last that did not.
+    failures: u32,
+    low_space: Option<String>,
+}
+
+impl Committer {
+    pub(crate) fn new(disk: Arc<dyn Disk>, limits: Limits, log: Log, gauge: Arc<Gauge>) -> Self {
+        let (unsure, failures, low_space) = (Vec::new(), 0, None);
+        Self { disk, limits, log, gauge, unsure, failures, low_space }
+    }
+
+    /// Writes before any task runs: what recovery wants recorded. Gives the segments begun too.
+    pub(crate) fn write_now(
+        &mut self,
+        records: Vec<Record>,
+    ) -> (Result<Vec<Place>, String>, Vec<Segment>) {
+        let orders = (0..).zip(records).map(|(number, record)| Order::Record(number, record));
+        let batch = Batch { orders: orders.collect(), accepting: Vec::new() };
+        let (written, _) = self.round(batch);
+        let places = written.recorded.into_iter().map(|(_, result)| result).collect();
+        (places, written.begun)
+    }
+
+    fn round(&mut self, batch: Batch) -> (Written, Vec<Reply>) {
+        let mut written = Written::default();
+        let before = self.log.current().map(|segment| segment.origin.segment);
+        self.look_at_space();
+        let mut records = Vec::new();
+        for order in batch.orders {
+            match order {
+                Order::Record(number, record) => records.push((number, record)),
+                Order::Free(number, file) => self.free(number, file, &mut written),
+                Order::Roll => drop(self.log.roll()),
+            }
+        }
+        let replies = self.write(records, batch.accepting, &mut written);
+        if let Some(segment) = self.log.current().filter(|now| Some(now.origin.segment) != before) {
+            written.begun.push(segment.clone());
+        }
+        written.healthy = self.failures < 2 && self.log.can_record();
+        self.publish();
+        (written, replies)
+    }
+
+    /// How long nothing may happen.
+    fn patience(&self) -> Duration {
+        let well = self.failures == 0 && self.low_space.is_none() && self.log.has_room(0);
+        if well { SELDOM } else { OFTEN }
+    }
+
+    fn write(
+        &mut self,
+        records: Vec<(u64, Record)>,
+        accepting: Vec<Accepting>,
+        written: &mut Written,
+    ) -> Vec<Reply> {
+        let mut refusal = self.refusal(&accepting);
+        if refusal.is_none() && !accepting.is_empty() {
+            match self.try_write(&records, &accepting) {
+                Ok((places, accepted_places)) => {
+                    written.recorded.extend(numbered(&records, places));
+                    return accept(accepting, accepted_places, written);
+                }
+                Err(WriteError::Full(what)) => refusal = Some(Refusal::Full(what)),
+                Err(WriteError::Disk(error)) => {
+                    self.failed(&error);
+                    self.unsure.extend(accepting.iter().map(|one| Record::done(one.record.id)));
+                    refusal = Some(Refusal::NotDurable(error.to_string()));
+                }
+            }
+        }
+        // Without the messages: what happened to earlier ones, and that the failed ones are not accepted after all.
+        if !records.is_empty() || !self.unsure.is_empty() || self.failures > 0 {
+            match self.probe().and_then(|()| self.try_write(&records, &[])) {
+                Ok((places, _)) => written.recorded.extend(numbered(&records, places)),
+                Err(error) => {
+                    if let WriteError::Disk(error) = &error {
+                        self.failed(error);
+                    }
+                    let what = error.to_string();
+                    written.recorded.extend(records.iter().map(|(n, _)| (*n, Err(what.clone()))));
+                }
+            }
+        }
+        let refuse = |one: Accepting| Reply {
+            to: one.reply,
+            result: Err(refusal.as_ref().map_or(Error::Closed, Refusal::error)),
+        };
+        accepting.into_iter().map(refuse).collect()
+    }
+
+    /// One batch: what is called off, records of the owner, messages.
+    fn try_write(
+        &mut self,
+        records: &[(u64, Record)],
+        accepting: &[Accepting],
+    ) -> Result<(Vec<Place>, Vec<Place>), WriteError> {
+        let all: Vec<&Record> = self
+            .unsure
+            .iter()
+            .chain(records.iter().map(|(_, record)| record))
+            .chain(accepting.iter().map(|one| &one.record))
+            .collect();
+        let mut places = self.log.write(&all, !accepting.is_empty())?;
+        metrics::counter!("gatepost_queue_flushes_total").increment(1);
+        metrics::counter!("gatepost_queue_records_total").increment(all.len() as u64);
+        let mut places = places.split_off(self.unsure.len());
+        let accepted = places.split_off(records.len());
+        self.unsure.clear();
+        if self.failures > 0 {
+            tracing::warn!(failures = self.failures, "the spool can be written again");
+            self.failures = 0;
+        }
+        Ok((places, accepted))
+    }
+
+    /// After two failures in a row, segments are too precious to try with: a file of its own must be writable first.
+    fn probe(&self) -> Result<(), WriteError> {
+        if self.failures < 2 {
+            return Ok(());
+        }
+        let probe = || {
+            let file = self.disk.create(PROBE)?;
+            file.write_at(0, &[&[0; 4096]])?;
+            file.sync()?;
+            self.disk.remove(PROBE)
+        };
+        probe().map_err(|error| WriteError::Full(error.to_string()))
+    }
+
+    fn failed(&mut self, error: &std::io::Error) {
+        self.failures += 1;
+        metrics::counter!("gatepost_queue_flush_failures_total").increment(1);
+        tracing::error!(%error, failures = self.failures, "the spool could not be written; its segment is sealed");
+    }
+
+    /// Why no message can be accepted in this round.
+    fn refusal(&self, accepting: &[Accepting]) -> Option<Refusal> {
+        let octets = accepting.iter().map(|one| one.record.most_octets()).sum();
+        if self.failures >= 2 {
+            Some(Refusal::Broken)
+        } else if let Some(what) = &self.low_space {
+            Some(Refusal::Full(what.clone()))
+        } else if !self.log.has_room(octets) {
+            Some(Refusal::Full("no spare segment".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    fn free(&mut self, number: u32, file: Arc<dyn File>, written: &mut Written) {
+        // One for this function, one if the log had it; more are readers.
+        let pinned = Arc::strong_count(&file) > 1;
+        match self.log.free_oldest(number, pinned) {
+            Ok(()) => written.freed.push(number),
+            Err(error) => tracing::warn!(segment = number, %error, "a segment could not be freed"),
+        }
+    }
+
+    /// Looks at free octets and inodes; once too low they must rise to one and a half times the mark.
+    fn look_at_space(&mut self) {
+        let Ok(space) = self.disk.space() else { return };
+        let mark = |low: u64| if self.low_space.is_some() { low + low / 2 } else { low };
+        let (octets, inodes) = (mark(self.limits.free_octets), mark(self.limits.free_inodes));
+        let now = if space.octets < octets {
+            Some(format!(
+                "{} octets are free on its file system, {octets} are demanded",
+                space.octets
+            ))
+        } else if space.inodes < inodes {
+            Some(format!(
+                "{} inodes are free on its file system, {inodes} are demanded",
+                space.inodes
+            ))
+        } else {
+            None
+        };
+        if now.is_some() != self.low_space.is_some() {
+            match &now {
+                Some(what) => tracing::error!(%what, "the spool is full; mail is refused for now"),
+                None => tracing::warn!("the spool has room again; mail is accepted"),
+            }
+        }
+        self.low_space = now;
+    }
+
+    fn publish(&self) {
+        let full = match self.refusal(&[]) {
+            Some(Refusal::Full(what)) => Some(what),
+            Some(Refusal::Broken | Refusal::NotDurable(_)) | None => None,
+        };
+        let broken = (self.failures >= 2).then(|| "two flushes in a row failed".to_owned());
+        self.gauge.change(|state| *state = GaugeState { full, broken });
+    }
+
+    /// Is a spare segment wanted, and would it leave enough for everything else?
+    fn may_make_spare(&self) -> bool {
+        let needed = self.limits.segment_octets + self.limits.free_octets;
+        self.log.spares_wanted() > 0
+            && self.disk.space().is_ok_and(|space| space.octets > needed && space.inodes > 1)
+    }
+}
+
+#[derive(Debug)]
+enum Refusal {
+    Full(String),
+    Broken,
+    NotDurable(String),
+}
+
+impl Refusal {
+    fn error(&self) -> Error {
+        match self {
+            Self::Full(what) => Error::Full { what: what.clone() },
+            Self::Broken => Error::Broken { what: "two flushes in a row failed".to_owned() },
+            Self::NotDurable(what) => Error::NotDurable(what.clone()),
+        }
+    }
+}
+
+fn accept(accepting: Vec<Accepting>, places: Vec<Place>, written: &mut Written) -> Vec<Reply> {
+    let mut replies = Vec::with_capacity(accepting.len());
+    for (one, place) in accepting.into_iter().zip(places) {
+        if let Some(large) = one.large {
+            large.keep();
+        }
+        replies.push(Reply { to: one.reply, result: Ok(Receipt { id: one.message.id }) });
+        written.accepted.push((one.message, place));
+    }
+    replies
+}
+
+fn numbered(
+    records: &[(u64, Record)],
+    places: Vec<Place>,
+) -> impl Iterator<Item = (u64, Result<Place, String>)> {
+    records.iter().zip(places).map(|((number, _), place)| (*number, Ok(place)))
+}
+
+/// Written and removed to see whether the disk works again.
+const PROBE: &str = "log/probe";
+
+/// How often space is looked at when nothing else happens…
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// …and when mail is refused for want of it, or a broken disk is to be probed.
+const OFTEN: Duration = Duration::from_secs(1);

@@ -1,0 +1,73 @@
+//! What is kept in memory of a message that waits.
+
+use std::time::Duration;
+
+use crate::admin::domain_of;
+use crate::message::{Message, NoticeKind, RecipientState};
+
+/// What the owner must know of a message without reading it.
+#[derive(Clone, Debug)]
+pub(crate) struct Brief {
+    pub(crate) revision: u64,
+    /// Somebody is waiting to be tried: when it is due, by the wall clock, and the interval that ends then.
+    pub(crate) due: Option<(std::time::SystemTime, Duration)>,
+    /// Whose turn it takes.
+    pub(crate) lane: String,
+    pub(crate) held: bool,
+    /// What must be told.
+    pub(crate) owed: Owed,
+}
+
+/// A set of kinds of notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owed {
+    pub(crate) failure: bool,
+    pub(crate) delay: bool,
+    pub(crate) success: bool,
+}
+
+impl Owed {
+    /// The kinds in it.
+    pub(crate) fn kinds(self) -> impl Iterator<Item = NoticeKind> {
+        [
+            (self.failure, NoticeKind::Failure),
+            (self.delay, NoticeKind::Delay),
+            (self.success, NoticeKind::Success),
+        ]
+        .into_iter()
+        .filter_map(|(owed, kind)| owed.then_some(kind))
+    }
+}
+
+impl Brief {
+    pub(crate) fn of(message: &Message) -> Self {
+        let pending = message
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.state == RecipientState::Pending)
+            .min_by_key(|recipient| recipient.due);
+        let held = message.hold.is_some()
+            || message.recipients.iter().any(|r| matches!(r.state, RecipientState::Held(_)));
+        let mut owed = Owed::default();
+        for recipient in &message.recipients {
+            match recipient.owed {
+                Some(NoticeKind::Failure) => owed.failure = true,
+                Some(NoticeKind::Delay) => owed.delay = true,
+                Some(NoticeKind::Success) => owed.success = true,
+                None => {}
+            }
+        }
+        Self {
+            revision: message.revision,
+            due: pending
+                .filter(|_| message.hold.is_none())
+                .map(|recipient| (recipient.due, recipient.wait)),
+            lane: pending.map_or_else(String::new, |recipient| match &recipient.destination {
+                Some(destination) => destination.clone(),
+                None => domain_of(&recipient.path.to_string()).to_ascii_lowercase(),
+            }),
+            held,
+            owed,
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! The one owner: takes what was accepted, hands out deliveries and notices, records outcomes.
+//!
+//! Of a message that waits it keeps an [`Entry`]; the message itself is read when it is due (or an operator acts) and is
+//! then [`Loaded`] until nothing is in hand and its new state is on disk. The owner never blocks and never waits for
+//! anybody: files are read by jobs, written by the committer, and both report back.
+
+mod admin;
+mod loaded;
+mod notices;
+mod outcomes;
+mod routing;
+mod settle;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use message::Id;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub(crate) use admin::{Candidate, place_name};
+use loaded::{Loaded, Task};
+use notices::Notices;
+use outcomes::Handed;
+use settle::{Settling, Used};
+
+use crate::admin::Action;
+use crate::clock::Clock;
+use crate::commit::{Gauge, Order, Written};
+use crate::config::Config;
+use crate::delivery::{Delivery, Notice};
+use crate::disk::Disk;
+use crate::entry::{Brief, Owed};
+use crate::error::Error;
+use crate::message::{Message, Outcome, Router, Routing, Tells};
+use crate::record::Record;
+use crate::recovery::Recovered;
+use crate::schedule::{Lane, Lanes, Turns};
+use crate::segment::Place;
+
+/// What others ask of the owner.
+pub(crate) enum Command {
+    /// A worker waits for work.
+    Next(oneshot::Sender<Delivery>),
+    /// Somebody waits for news.
+    NextNotice(oneshot::Sender<Notice>),
+    /// Where to read these messages (none: all).
+    Select(Vec<Id>, oneshot::Sender<Vec<Candidate>>),
+    /// What a report for this message tells.
+    Tells(Id, oneshot::Sender<Option<Tells>>),
+    /// Do something to these messages.
+    Apply(Vec<(Id, Durable)>, Action),
+    /// Hand out nothing more; answered when everything is back and written.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What comes back to the owner. There is at most one for each thing that was handed out, so the channel needs no bound.
+pub(crate) enum Return {
+    Finished { number: u64, outcomes: Vec<(usize, Outcome)>, done: Option<Durable> },
+    Notice { id: Id, tells: Tells, told: bool, done: Option<Durable> },
+    Loaded { id: Id, result: Result<Box<Message>, Error> },
+    Routed { id: Id, routings: Vec<Routing> },
+    Settled { results: Vec<(Id, Result<u64, Error>)>, removed: Vec<Id> },
+    SetAside(Id),
+    Router(Arc<dyn Router>),
+}
+
+impl std::fmt::Debug for Return {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Return")
+    }
+}
+
+pub(crate) type Durable = oneshot::Sender<Result<(), Error>>;
+
+/// What is kept of a message that waits.
+#[derive(Debug)]
+struct Entry {
+    /// Where its content begins; `None`: in `deferred/`.
+    content: Option<(u32, u32)>,
+    /// Where its last whole state lies; `None`: in `deferred/`.
+    state: Option<(u32, u32)>,
+    /// Counts the states on disk.
+    revision: u32,
+    lane: Lane,
+    /// When it is due, in milliseconds of the owner's own time; `None`: it is held, or only news are owed, or it is out.
+    due: Option<u64>,
+    /// It was taken from its lane and has not been put back.
+    out: bool,
+    owed: Owed,
+    held: bool,
+    /// It has a file for its body.
+    large: bool,
+    /// There are or may be files of it in `deferred/`.
+    settled: bool,
+}
+
+/// The owner's ends of the channels.
+pub(crate) struct Inbox {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) returns: mpsc::UnboundedReceiver<Return>,
+    pub(crate) written: mpsc::Receiver<Written>,
+}
+
+/// The owner.
+pub(crate) struct Manager {
+    config: Arc<Config>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    gauge: Arc<Gauge>,
+    orders: mpsc::UnboundedSender<Order>,
+    home: mpsc::UnboundedSender<Return>,
+    router: Option<Arc<dyn Router>>,
+    /// The disk takes what outcomes say. If not, nothing is handed out: it would be done twice.
+    healthy: bool,
+    stopping: Option<Vec<oneshot::Sender<()>>>,
+    /// The owner's own time: what the wall clock said at the start, and since then a clock that nobody sets.
+    began: (Instant, u64),
+    entries: HashMap<Id, Entry>,
+    loaded: HashMap<Id, Loaded>,
+    /// Accepted a moment ago: needs not be read.
+    fresh: HashMap<Id, Box<Message>>,
+    lanes: Lanes,
+    turns: Turns,
+    workers: VecDeque<oneshot::Sender<Delivery>>,
+    handed: HashMap<u64, Handed>,
+    notices: Notices,
+    segments: BTreeMap<u32, Used>,
+    settling: Settling,
+    /// What is being written, and what is to happen then.
+    writing: HashMap<u64, Writing>,
+    /// Something in `loaded` is to be written again.
+    any_failed: bool,
+    next_number: u64,
+}
+
+/// A record on its way to the disk.
+struct Writing {
+    id: Id,
+    what: What,
+    done: Vec<Durable>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    State { brief_revision: u64 },
+    Change,
+    Done,
+}
+
+impl Manager {
+    pub(crate) fn new(parts: Parts, recovered: Recovered, states: &[Place]) -> Self {
+        let Parts { config, disk, clock, gauge, orders, home } = parts;
+        let millis = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(millis.as_millis()).unwrap_or_default();
+        // Twice as many as can be in hand: while some are delivered the next are read and routed.
+        let lanes = Lanes::new(config.per_destination.saturating_mul(2));
+        let turns = Turns::new(config.per_destination);
+        let mut manager = Self {
+            config,
+            disk,
+            clock,
+            gauge,
+            orders,
+            home,
+            router: None,
+            healthy: true,
+            stopping: None,
+            began: (Instant::now(), millis),
+            entries: HashMap::new(),
+            loaded: HashMap::new(),
+            fresh: HashMap::new(),
+            lanes,
+            turns,
+            workers: VecDeque::new(),
+            handed: HashMap::new(),
+            notices: Notices::default(),
+            segments: BTreeMap::new(),
+            settling: Settling::default(),
+            writing: HashMap::new(),
+            any_failed: false,
+            next_number: 1,
+        };
+        manager.take_recovered(recovered, states);
+        manager
+    }
+
+    /// Runs until every handle is gone, or a shutdown is complete.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                written = inbox.written.recv() => match written {
+                    Some(written) => self.written(written),
+                    None => return,
+                },
+                Some(returned) = inbox.returns.recv() => self.returned(returned),
+                command = inbox.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+                _ = tick.tick() => self.maintain(),
+            }
+            self.pump();
+            if self.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Next(worker) => self.workers.push_back(worker),
+            Command::NextNotice(teller) => self.notices.tellers.push_back(teller),
+            Command::Select(ids, reply) => drop(reply.send(self.select(&ids))),
+            Command::Tells(id, reply) => drop(reply.send(self.notices.in_hand(id))),
+            Command::Apply(ids, action) => self.apply(ids, &action),
+            Command::Shutdown(reply) => self.stop(reply),
+        }
+    }
+
+    fn returned(&mut self, returned: Return) {
+        match returned {
+            Return::Finished { number, outcomes, done } => self.finished(number, outcomes, done),
+            Return::Notice { id, tells, told, done } => {
+                self.notice_returned(id, &tells, told, done)
+            }
+            Return::Loaded { id, result } => self.was_loaded(id, result),
+            Return::Routed { id, routings } => self.routed(id, routings),
+            Return::Settled { results, removed } => self.settled(results, removed),
+            Return::SetAside(id) => self.was_set_aside(id),
+            Return::Router(router) => self.router = Some(router),
+        }
+    }
+
+    /// What the committer did.
+    fn written(&mut self, written: Written) {
+        for segment in written.begun {
+            self.begin_segment(segment);
+        }
+        for (message, place) in written.accepted {
+            self.accepted(message, place);
+        }
+        for number in written.freed {
+            self.segments.remove(&number);
+        }
+        self.healthy = written.healthy;
+        for (number, result) in written.recorded {
+            self.recorded(number, result);
+        }
+        if self.healthy {
+            self.write_what_failed();
+        }
+        // Nothing else waits for the ticks while a disk is broken.
+        if !self.segments.is_empty() {
+            self.free_segments();
+        }
+    }
+
+    fn accepted(&mut self, mut message: Box<Message>, place: Place) {
+        let id = message.id;
+        let content = place.offset + u64::from(place.prefix);
+        let tells = message.notice_of.zip(message.tells.take());
+        let brief = Brief::of(&message);
+        let large = message.content.large.is_some();
+        self.enter(
+            id,
+            Some((place.segment, content)),
+            Some((place.segment, place.offset)),
+            &brief,
+            large,
+        );
+        if self.fresh.len() < FRESH && brief.due.is_some() {
+            self.fresh.insert(id, message);
+        }
+        if let Some((of, tells)) = tells {
+            self.tell(of, tells);
+        }
+    }
+
+    /// Takes note of a message that waits.
+    fn enter(
+        &mut self,
+        id: Id,
+        content: Option<(u32, u64)>,
+        state: Option<(u32, u64)>,
+        brief: &Brief,
+        large: bool,
+    ) {
+        for segment in content.iter().chain(&state).map(|(segment, _)| *segment) {
+            self.hold_segment(segment, id);
+        }
+        let narrow = |(segment, offset)| (segment, u32::try_from(offset).unwrap_or(u32::MAX));
+        let lane = self.lanes.join(&brief.lane);
+        let entry = Entry {
+            content: content.map(narrow),
+            state: state.map(narrow),
+            revision: u32::try_from(brief.revision).unwrap_or(u32::MAX),
+            lane,
+            due: None,
+            out: false,
+            owed: Owed::default(),
+            held: false,
+            large,
+            settled: content.is_none() || state.is_none(),
+        };
+        self.entries.insert(id, entry);
+        self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
+        self.put_back(id, brief);
+    }
+
+    /// A message waits (again): in its lane until it is due, and with its news.
+    fn put_back(&mut self, id: Id, brief: &Brief) {
+        let due = brief.due.map(|due| self.own_time(due));
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(old) = entry.due.take() {
+            self.lanes.cancel(entry.lane, old, id);
+        }
+        if std::mem::take(&mut entry.out) {
+            self.lanes.back(entry.lane);
+        }
+        let lane = self.lanes.join(&brief.lane);
+        self.lanes.leave(std::mem::replace(&mut entry.lane, lane));
+        entry.due = due;
+        if let Some(due) = due {
+            self.lanes.wait(lane, due, id);
+        }
+        (entry.owed, entry.held) = (brief.owed, brief.held);
+        for kind in brief.owed.kinds() {
+            self.notices.owe(id, kind);
+        }
+    }
+
+    /// A message is finished, or was set aside: nothing of it stays in memory.
+    fn forget(&mut self, id: Id) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.fresh.remove(&id);
+        if let Some(due) = entry.due {
+            self.lanes.cancel(entry.lane, due, id);
+        }
+        if entry.out {
+            self.lanes.back(entry.lane);
+        }
+        self.lanes.leave(entry.lane);
+        for (segment, _) in entry.content.iter().chain(&entry.state) {
+            self.release_segment(*segment);
+        }
+        self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Starts everything that can be started now.
+    fn pump(&mut self) {
+        if !self.healthy || self.stopping.is_some() {
+            return;
+        }
+        let now = self.now();
+        while self.may_take() {
+            let Some((_, id)) = self.lanes.take(now) else { break };
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.due = None;
+                entry.out = true;
+                self.load(id, Task::Route);
+            }
+        }
+        self.hand_out();
+        self.pump_notices(now);
+    }
+
+    fn may_take(&self) -> bool {
+        self.router.is_some() && self.loaded.len() < self.config.active
+    }
+
+    /// When there is something to do by itself.
+    fn wake(&self) -> Instant {
+        let due = if self.healthy && self.stopping.is_none() && self.may_take() {
+            self.lanes.next_due()
+        } else {
+            None
+        };
+        let in_millis = due.map_or(u64::MAX, |due| due.saturating_sub(self.now()));
+        Instant::now() + Duration::from_millis(in_millis).min(IDLE)
+    }
+
+    /// Milliseconds on the owner's own scale.
+    fn now(&self) -> u64 {
+        let passed = u64::try_from(self.began.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.began.1.saturating_add(passed)
+    }
+
+    /// A time of the wall clock on the owner's own scale. It lies ahead by the interval it ended at most: if the clock was
+    /// set back meanwhile, nobody waits for it to catch up.
+    fn own_time(&self, (due, wait): (SystemTime, Duration)) -> u64 {
+        let ahead = due.duration_since(self.clock.now()).unwrap_or_default().min(wait);
+        self.now().saturating_add(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Sends a record to the disk.
+    fn write(&mut self, record: Record, what: What, done: Vec<Durable>) {
+        let number = self.number();
+        self.writing.insert(number, Writing { id: record.id, what, done });
+        // If the committer is gone, so are we in a moment.
+        let _ = self.orders.send(Order::Record(number, record));
+    }
+
+    fn stop(&mut self, reply: oneshot::Sender<()>) {
+        self.stopping.get_or_insert_default().push(reply);
+        self.workers.clear();
+        self.notices.tellers.clear();
+        self.recall_everything();
+    }
+
+    /// Everything handed out is back and on disk. Sends the answers.
+    fn is_stopped(&mut self) -> bool {
+        let still = !self.loaded.is_empty() || !self.writing.is_empty() || self.settling.running;
+        if self.stopping.is_none() || (still && self.healthy) || !self.handed.is_empty() {
+            return false;
+        }
+        for reply in self.stopping.take().unwrap_or_default() {
+            let _ = reply.send(());
+        }
+        true
+    }
+
+    fn take_recovered(&mut self, recovered: Recovered, states: &[Place]) {
+        for segment in recovered.segments.into_values() {
+            self.begin_segment(segment);
+        }
+        let mut newer: HashMap<Id, (Brief, Place)> = recovered
+            .states
+            .iter()
+            .zip(states)
+            .map(|((message, _), place)| (message.id, (Brief::of(message), *place)))
+            .collect();
+        for (id, known) in recovered.known {
+            let (brief, state) = match newer.remove(&id) {
+                Some((brief, place)) => (brief, Some((place.segment, place.offset))),
+                None => (known.brief, known.state),
+            };
+            self.enter(id, known.content, state, &brief, known.large);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.settled |= known.settled;
+            }
+        }
+        for id in recovered.unlink {
+            self.unlink_later(id);
+        }
+        self.age_segments();
+    }
+}
+
+/// What the owner is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    pub(crate) home: mpsc::UnboundedSender<Return>,
+}
+
+/// How often segments are looked after.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Longer than this nobody sleeps, so that no sum overflows.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Messages that are kept in memory between acceptance and first attempt.
+const FRESH: usize = 1000;

@@ -1,0 +1,239 @@
+//! Empties old segments: moves what stays to files of its own, and lets the log forget what is done.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use message::Id;
+use tokio::task::spawn_blocking;
+
+use super::loaded::millis;
+use super::{Manager, Return, Task};
+use crate::commit::Order;
+use crate::disk::File;
+use crate::error::Error;
+use crate::segment::Segment;
+use crate::store::{Move, settle, unlink};
+
+/// A segment in use.
+#[derive(Debug)]
+pub(super) struct Used {
+    pub(super) file: Arc<dyn File>,
+    /// When it was begun, on the owner's own scale.
+    begun: u64,
+    /// Places in it that are still true, and things done that only it knows.
+    holds: usize,
+    /// Messages that have or had something in it.
+    ids: Vec<Id>,
+    /// The committer was told to free it.
+    freeing: bool,
+}
+
+/// What is being moved or removed.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    pub(super) running: bool,
+    /// Messages whose files are being written now.
+    pub(super) moving: HashSet<Id>,
+    /// Finished messages whose files must be removed, and the segment that knows that they are finished.
+    unlink: HashMap<Id, u32>,
+    /// Not before this, after a failure.
+    pause: u64,
+}
+
+impl Manager {
+    pub(super) fn begin_segment(&mut self, segment: Segment) {
+        let used = Used {
+            file: segment.file,
+            begun: self.now(),
+            holds: 0,
+            ids: Vec::new(),
+            freeing: false,
+        };
+        self.segments.insert(segment.origin.segment, used);
+    }
+
+    /// The segments that recovery found are old, whenever they were begun.
+    pub(super) fn age_segments(&mut self) {
+        for used in self.segments.values_mut() {
+            used.begun = 0;
+        }
+    }
+
+    pub(super) fn hold_segment(&mut self, segment: u32, id: Id) {
+        if let Some(used) = self.segments.get_mut(&segment) {
+            used.holds += 1;
+            if used.ids.last() != Some(&id) {
+                used.ids.push(id);
+            }
+        }
+    }
+
+    pub(super) fn release_segment(&mut self, segment: u32) {
+        if let Some(used) = self.segments.get_mut(&segment) {
+            used.holds = used.holds.saturating_sub(1);
+        }
+    }
+
+    /// A message with files is done, as that segment knows.
+    pub(super) fn unlink_after(&mut self, id: Id, segment: u32) {
+        self.settling.unlink.insert(id, segment);
+        self.hold_segment(segment, id);
+    }
+
+    /// The same, found by recovery: any of the segments may know it.
+    pub(super) fn unlink_later(&mut self, id: Id) {
+        if let Some(first) = self.segments.keys().next().copied() {
+            self.unlink_after(id, first);
+        } else {
+            self.settling.unlink.insert(id, 0);
+        }
+    }
+
+    /// Looks after segments, once in a while.
+    pub(super) fn maintain(&mut self) {
+        self.free_segments();
+        let now = self.now();
+        if self.settling.running || now < self.settling.pause || !self.healthy {
+            return;
+        }
+        if !self.settling.unlink.is_empty() {
+            return self.unlink_some();
+        }
+        let limit = millis(self.config.limits.settle_after);
+        let many = self.segments.len() > KEEP;
+        let Some((&oldest, used)) = self.segments.first_key_value() else { return };
+        let old = now.saturating_sub(used.begun) >= limit;
+        if self.segments.len() == 1 {
+            // It is written now. If something stays in it for long, another one is begun and this one emptied.
+            if old && used.holds > 0 {
+                let _ = self.orders.send(Order::Roll);
+            }
+        } else if (old || many) && used.holds > 0 {
+            self.settle_some(oldest);
+        }
+    }
+
+    /// Frees segments that nobody needs, oldest first.
+    pub(super) fn free_segments(&mut self) {
+        if self.segments.len() < 2 {
+            return;
+        }
+        let Some(mut first) = self.segments.first_entry() else { return };
+        let (number, used) = (*first.key(), first.get_mut());
+        if used.holds == 0 && !used.freeing {
+            used.freeing = true;
+            let _ = self.orders.send(Order::Free(number, Arc::clone(&used.file)));
+        }
+    }
+
+    /// Moves some messages out of a segment.
+    fn settle_some(&mut self, segment: u32) {
+        let Some(used) = self.segments.get_mut(&segment) else { return };
+        let mut ids = std::mem::take(&mut used.ids);
+        let mut moves = Vec::new();
+        let mut save = Vec::new();
+        while moves.len() < TOGETHER {
+            let Some(id) = ids.pop() else { break };
+            let Some(entry) = self.entries.get(&id) else { continue };
+            let content = entry.content.filter(|(number, _)| *number == segment);
+            let state = entry.state.filter(|(number, _)| *number == segment);
+            if self.loaded.get(&id).is_some_and(|loaded| loaded.parts.contains(&segment)) {
+                save.push(id);
+            }
+            if content.is_some() || state.is_some() {
+                let one = Move {
+                    id,
+                    state: self.state_place(entry.state),
+                    content: content.is_some().then(|| self.source(entry.content)),
+                };
+                if self.settling.moving.insert(id) {
+                    moves.push(one);
+                }
+            }
+        }
+        if let Some(used) = self.segments.get_mut(&segment) {
+            used.ids.append(&mut ids);
+            // They come again if something of them is still here.
+            used.ids.extend(moves.iter().map(|one| one.id).chain(save.iter().copied()));
+            used.ids.rotate_right(moves.len() + save.len());
+        }
+        for id in save {
+            self.load(id, Task::Save);
+        }
+        if !moves.is_empty() {
+            self.settling.running = true;
+            let (disk, home) = (Arc::clone(&self.disk), self.home.clone());
+            spawn_blocking(move || {
+                let results = settle(&*disk, moves);
+                let _ = home.send(Return::Settled { results, removed: Vec::new() });
+            });
+        }
+    }
+
+    fn unlink_some(&mut self) {
+        let ids: Vec<Id> = self.settling.unlink.keys().copied().take(TOGETHER * 4).collect();
+        self.settling.running = true;
+        let (disk, home) = (Arc::clone(&self.disk), self.home.clone());
+        spawn_blocking(move || {
+            let removed = match unlink(&*disk, &ids) {
+                Ok(()) => ids,
+                Err(error) => {
+                    tracing::warn!(%error, "files of finished messages could not be removed");
+                    Vec::new()
+                }
+            };
+            let _ = home.send(Return::Settled { results: Vec::new(), removed });
+        });
+    }
+
+    /// A portion was moved or removed.
+    pub(super) fn settled(&mut self, results: Vec<(Id, Result<u64, Error>)>, removed: Vec<Id>) {
+        self.settling.running = false;
+        let moved = results.iter().any(|(_, result)| result.is_ok()) || !removed.is_empty();
+        for id in removed {
+            if let Some(segment) = self.settling.unlink.remove(&id) {
+                self.release_segment(segment);
+            }
+        }
+        for (id, result) in results {
+            self.settling.moving.remove(&id);
+            match result {
+                Ok(revision) => self.moved(id, revision),
+                Err(Error::Damaged { what }) => {
+                    tracing::error!(message = %id, %what, "found while moving it");
+                    // Reading it for any reason sets it aside.
+                    self.load(id, Task::Save);
+                }
+                Err(error) => {
+                    tracing::warn!(message = %id, %error, "a message could not be moved out of the log")
+                }
+            }
+        }
+        if moved {
+            self.maintain();
+        } else {
+            self.settling.pause = self.now() + PAUSE;
+        }
+    }
+
+    fn moved(&mut self, id: Id, revision: u64) {
+        // Finished meanwhile: then its files are on the list to be removed.
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.settled = true;
+        let content = entry.content.take();
+        let same = u64::from(entry.revision) == revision;
+        let state = if same { entry.state.take() } else { None };
+        for (segment, _) in content.iter().chain(&state) {
+            self.release_segment(*segment);
+        }
+    }
+}
+
+/// So many segments may hold something before the oldest is emptied, old or not.
+const KEEP: usize = 4;
+
+/// Messages moved at once, with one flush of each directory.
+const TOGETHER: usize = 64;
+
+/// After a failure nothing is moved for so long, in milliseconds.
+const PAUSE: u64 = 10_000;

@@ -1,0 +1,241 @@
+//! The door of the room: a handle that many tasks share.
+
+mod accept;
+mod open;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use message::Id;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::admin::{Action, Detail, Filter, Summary};
+use crate::clock::{Clock, SystemClock};
+use crate::commit::{Accepting, Gauge};
+use crate::config::Config;
+use crate::content::Content;
+use crate::delivery::{Delivery, Notice};
+use crate::disk::{Disk, RealDisk};
+use crate::draft::{Draft, Memory};
+use crate::error::Error;
+use crate::manager::{Candidate, Command, Return};
+use crate::message::{Accept, Message, Receipt, Router, Tells};
+
+/// The queue. Clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("disk", &self.shared.disk).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    config: Arc<Config>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    gauge: Arc<Gauge>,
+    draft_memory: Arc<AtomicU64>,
+    accepting: mpsc::Sender<Accepting>,
+    commands: mpsc::Sender<Command>,
+    home: mpsc::UnboundedSender<Return>,
+}
+
+/// What was found when the queue was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Messages in the queue.
+    pub messages: usize,
+    /// Of these, messages on hold.
+    pub held: usize,
+    /// Segments of the log that were read.
+    pub segments: usize,
+    /// Damaged records and files, or writes that a crash tore; set aside in `corrupt/`.
+    pub corrupt: usize,
+    /// Files that a crash left and that belong to no message; removed.
+    pub orphans: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Queue {
+    /// Opens the spool, recovers what is in it and starts the tasks of the queue on the current runtime. They end after
+    /// [`Queue::shutdown`], or when the last handle is gone.
+    pub async fn open(config: Config) -> Result<(Self, Recovery), Error> {
+        let root = config.directory.clone();
+        let disk = RealDisk::new(&root).map_err(Error::disk("make", root))?;
+        Self::open_with(config, Arc::new(disk), Arc::new(SystemClock)).await
+    }
+
+    /// The same with another disk and clock. `config.directory` is not looked at.
+    pub async fn open_with(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Recovery), Error> {
+        open::open(config, disk, clock).await
+    }
+
+    /// Begins to receive a message. [`Error::Full`] when there is no room; ask at MAIL already.
+    pub fn draft(&self, id: Id) -> Result<Draft, Error> {
+        let shared = &self.shared;
+        let limits = &shared.config.limits;
+        shared.gauge.check(limits)?;
+        let memory = Memory::new(Arc::clone(&shared.draft_memory), limits.draft_memory_octets);
+        Ok(Draft::new(id, Arc::clone(&shared.disk), limits.large_octets, memory))
+    }
+
+    /// Accepts a message. It is on stable storage when this returns `Ok`; when it returns an error, it is not accepted
+    /// and will not appear (unless the disk failed twice in a row and the machine stops before it works again).
+    pub async fn commit(&self, draft: Draft, accept: Accept) -> Result<Receipt, Error> {
+        let shared = &self.shared;
+        shared.gauge.check(&shared.config.limits)?;
+        let tells = match accept.notice_of {
+            Some(of) => self.tells(of).await,
+            None => None,
+        };
+        let large = shared.config.limits.large_octets;
+        let (reply, receipt) = oneshot::channel();
+        let now = shared.clock.now();
+        let accepting = accept::prepare(draft, accept, tells, large, now, reply).await?;
+        shared.accepting.send(accepting).await.map_err(|_| Error::Closed)?;
+        receipt.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Who decides where recipients go. Nothing is delivered before this is called; a later call replaces the router.
+    pub fn set_router(&self, router: Arc<dyn Router>) {
+        // The owner is gone: nothing will be routed.
+        let _ = self.shared.home.send(Return::Router(router));
+    }
+
+    /// Waits for work: fair among destinations. `None` after [`Queue::shutdown`]. Cancel-safe.
+    pub async fn next(&self) -> Option<Delivery> {
+        self.ask(Command::Next).await
+    }
+
+    /// Waits for news that must be told. `None` after [`Queue::shutdown`]. Cancel-safe.
+    pub async fn next_notice(&self) -> Option<Notice> {
+        self.ask(Command::NextNotice).await
+    }
+
+    /// The messages that match, oldest first.
+    pub async fn list(&self, filter: Filter) -> Vec<Summary> {
+        self.matching(filter, |candidate, message| Summary::of(&message, candidate.active)).await
+    }
+
+    /// Everything about one message.
+    pub async fn show(&self, id: Id) -> Option<Detail> {
+        let detail = |candidate: &Candidate, message| Detail {
+            message,
+            active: candidate.active,
+            place: candidate.place(),
+        };
+        self.matching(Filter::id(id), detail).await.pop()
+    }
+
+    /// The content of a message.
+    pub async fn content(&self, id: Id) -> Result<Content, Error> {
+        let open = |candidate: &Candidate, message| candidate.source.open(&message);
+        self.matching(Filter::id(id), open).await.pop().ok_or(Error::Unknown(id))?
+    }
+
+    /// Does something to all messages that match; on stable storage when it returns, but for those in hand just now. Gives
+    /// how many there were.
+    pub async fn apply(&self, filter: Filter, action: Action) -> Result<usize, Error> {
+        let ids = self.matching(filter, |candidate, _| candidate.id).await;
+        let mut count = 0;
+        for portion in ids.chunks(PORTION) {
+            let (asked, waiting): (Vec<_>, Vec<_>) = portion
+                .iter()
+                .map(|id| {
+                    let (done, waiting) = oneshot::channel();
+                    ((*id, done), waiting)
+                })
+                .unzip();
+            self.command(Command::Apply(asked, action.clone())).await?;
+            for one in waiting {
+                match one.await {
+                    Ok(Ok(())) => count += 1,
+                    // It was finished, or set aside, meanwhile.
+                    Ok(Err(Error::Unknown(_))) | Err(_) => {}
+                    Ok(Err(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Makes them due now.
+    pub async fn retry(&self, filter: Filter) -> Result<usize, Error> {
+        self.apply(filter, Action::Retry).await
+    }
+
+    /// Keeps them until released.
+    pub async fn hold(&self, filter: Filter, name: &str) -> Result<usize, Error> {
+        self.apply(filter, Action::Hold { name: name.to_owned() }).await
+    }
+
+    /// Lifts their holds and makes them due now.
+    pub async fn release(&self, filter: Filter) -> Result<usize, Error> {
+        self.apply(filter, Action::Release).await
+    }
+
+    /// Drops them; nobody is told.
+    pub async fn remove(&self, filter: Filter) -> Result<usize, Error> {
+        self.apply(filter, Action::Remove).await
+    }
+
+    /// Hands out nothing more, takes the outcomes of what is in hand until all of it is back, flushes and unlocks the
+    /// spool. Who drops this future does not stop that: the outcomes that come until the process ends are recorded.
+    pub async fn shutdown(&self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.command(Command::Shutdown(reply)).await.is_ok() {
+            // Answered when everything is written, or never if somebody else was faster.
+            let _ = stopped.await;
+        }
+        self.shared.accepting.closed().await;
+    }
+
+    async fn tells(&self, of: Id) -> Option<Tells> {
+        self.ask(|reply| Command::Tells(of, reply)).await.flatten()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.command(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Error> {
+        self.shared.commands.send(command).await.map_err(|_| Error::Closed)
+    }
+
+    /// Reads what matches, away from the owner of the queue.
+    async fn matching<T: Send + 'static>(
+        &self,
+        filter: Filter,
+        make: impl Fn(&Candidate, Message) -> T + Send + 'static,
+    ) -> Vec<T> {
+        let candidates = self.ask(|reply| Command::Select(filter.ids.clone(), reply)).await;
+        let (now, limit) = (self.shared.clock.now(), filter.limit.unwrap_or(usize::MAX));
+        let read = move || {
+            let matching = candidates.unwrap_or_default().into_iter().filter_map(|candidate| {
+                let message = candidate.read().inspect_err(|error| {
+                    tracing::debug!(message = %candidate.id, %error, "left out of a list");
+                });
+                let message = message.ok().filter(|message| filter.matches(message, now))?;
+                Some(make(&candidate, message))
+            });
+            matching.take(limit).collect()
+        };
+        spawn_blocking(read).await.unwrap_or_default()
+    }
+}
+
+/// Messages that an operator's wish touches at once.
+const PORTION: usize = 256;

@@ -1,0 +1,246 @@
+//! Reading the state of one message, and the files of messages that stay.
+//!
+//! A message that outlives its segment is moved to `deferred/ab/ID.eml` (content) and `ID.record` (one STATE record); the
+//! record is what makes it valid. Everything here blocks.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use message::{Id, Octets};
+
+use crate::content::{
+    Content, ContentPlace, Source, deferred_dir, eml_path, large_path, record_path,
+};
+use crate::disk::{Disk, File};
+use crate::error::Error;
+use crate::message::Message;
+use crate::record::{Header, Kind, LONGEST_LINE, Record, parse_file};
+
+/// Where the last whole state of a message lies.
+#[derive(Clone, Debug)]
+pub(crate) enum StatePlace {
+    /// In a segment of the log.
+    Log { file: Arc<dyn File>, offset: u64 },
+    /// In `deferred/`.
+    Deferred,
+}
+
+/// Reads the last whole state of a message.
+pub(crate) fn read_state(disk: &dyn Disk, id: Id, place: &StatePlace) -> Result<Message, Error> {
+    let octets = match place {
+        StatePlace::Log { file, offset } => read_record(&**file, *offset),
+        StatePlace::Deferred => read_whole(disk, &record_path(id)),
+    };
+    let octets = octets.map_err(Error::disk("read the state of", disk.name(&id.to_string())))?;
+    let damaged = || Error::Damaged { what: format!("the state of {id}") };
+    let (header, json) = parse_file(&octets).ok_or_else(damaged)?;
+    if header.id != id {
+        return Err(damaged());
+    }
+    parse_message(json).ok_or_else(damaged)
+}
+
+/// The JSON of an ACCEPT or STATE record.
+pub(crate) fn parse_message(json: &[u8]) -> Option<Message> {
+    let mut message: Message = serde_json::from_slice(json).ok()?;
+    message.number_recipients();
+    Some(message)
+}
+
+/// Writes the JSON of an ACCEPT or STATE record.
+pub(crate) fn to_json(message: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("a message has no map with keys that are not text")
+}
+
+/// Line and JSON of the record at `offset`, whatever they are worth.
+fn read_record(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; 4096];
+    let count = file.read_at(offset, &mut octets)?;
+    octets.truncate(count);
+    let Some(header) = Header::parse(&octets) else { return Ok(octets) };
+    let whole = header.data_offset();
+    if whole > octets.len() as u64 && whole < MOST_JSON {
+        octets = file.read_exact_at(offset, usize::try_from(whole).unwrap_or(LONGEST_LINE))?;
+    }
+    Ok(octets)
+}
+
+pub(crate) fn read_whole(disk: &dyn Disk, path: &str) -> io::Result<Vec<u8>> {
+    let file = disk.open(path)?;
+    let len = file.len()?.min(MOST_JSON);
+    file.read_exact_at(0, usize::try_from(len).unwrap_or(usize::MAX))
+}
+
+/// One message that is to leave the log.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub(crate) id: Id,
+    pub(crate) state: StatePlace,
+    /// Where the content lies, if it must be moved too.
+    pub(crate) content: Option<Source>,
+}
+
+/// Moves messages to files of their own. What it says was moved is durable; gives each with its revision.
+pub(crate) fn settle(disk: &dyn Disk, moves: Vec<Move>) -> Vec<(Id, Result<u64, Error>)> {
+    let mut results = Vec::with_capacity(moves.len());
+    let mut directories = BTreeSet::new();
+    for one in moves {
+        let id = one.id;
+        let moved = settle_one(disk, one);
+        if moved.is_ok() {
+            directories.insert(deferred_dir(id));
+        }
+        results.push((id, moved));
+    }
+    // The directories first: without them their files are nowhere.
+    let synced = [String::from("deferred")]
+        .iter()
+        .chain(&directories)
+        .try_for_each(|directory| disk.sync_dir(directory));
+    if let Err(error) = synced {
+        let what = error.to_string();
+        for (_, result) in &mut results {
+            *result = Err(Error::NotDurable(what.clone()));
+        }
+    }
+    results
+}
+
+fn settle_one(disk: &dyn Disk, one: Move) -> Result<u64, Error> {
+    let message = read_state(disk, one.id, &one.state)?;
+    if let Some(source) = &one.content {
+        source.verify(&message)?;
+        copy_content(disk, &message, &source.open(&message)?)?;
+    }
+    let record = Record::new(Kind::State, one.id, to_json(&message));
+    replace(disk, &record_path(one.id), |file| file.write_at(0, &[&record.to_file()]))?;
+    Ok(message.revision)
+}
+
+/// Copies what lies with the head; a large body keeps its own file.
+fn copy_content(disk: &dyn Disk, message: &Message, content: &Content) -> Result<(), Error> {
+    let stored = &message.content;
+    let len = if stored.large.is_some() { stored.head } else { stored.head + stored.body };
+    replace(disk, &eml_path(message.id), |file| {
+        let mut buffer = vec![0; COPY];
+        let mut offset = 0;
+        while offset < len {
+            let want = buffer.len().min(usize::try_from(len - offset).unwrap_or(COPY));
+            match content.read_at(offset, &mut buffer[..want])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => {
+                    file.write_at(offset, &[&buffer[..count]])?;
+                    offset += count as u64;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes a file aside, makes it durable, and gives it its name. The name is durable after a flush of the directory.
+fn replace(
+    disk: &dyn Disk,
+    path: &str,
+    write: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> Result<(), Error> {
+    let aside = format!("{path}.tmp");
+    let replace = || {
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        disk.create_dir(directory)?;
+        let file = disk.create(&aside)?;
+        write(&*file)?;
+        file.sync()?;
+        disk.rename(&aside, path)
+    };
+    replace().map_err(|error| {
+        // Recovery removes what is left here.
+        let _ = disk.remove(&aside);
+        Error::disk("write", disk.name(path))(error)
+    })
+}
+
+/// Removes the files of messages that are done; durable when it returns.
+pub(crate) fn unlink(disk: &dyn Disk, ids: &[Id]) -> io::Result<()> {
+    let mut directories = BTreeSet::new();
+    for id in ids {
+        // The record first: without it the rest is an orphan.
+        for path in [record_path(*id), eml_path(*id)] {
+            remove_if_there(disk, &path)?;
+        }
+        directories.insert(deferred_dir(*id));
+    }
+    directories.iter().try_for_each(|directory| match disk.sync_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    })
+}
+
+/// Removes the file of a large message that is done. If a crash undoes it, recovery removes an orphan.
+pub(crate) fn unlink_large(disk: &dyn Disk, id: Id) {
+    if let Err(error) = remove_if_there(disk, &large_path(id)) {
+        tracing::warn!(message = %id, %error, "the file of a finished message could not be removed");
+    }
+}
+
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Keeps damaged octets for an operator, in `corrupt/`.
+pub(crate) fn set_aside(disk: &dyn Disk, name: &str, octets: &[u8]) {
+    let path = format!("corrupt/{name}");
+    let write = || {
+        disk.create_dir("corrupt")?;
+        let file = disk.create(&path)?;
+        file.write_at(0, &[octets])?;
+        file.sync()?;
+        disk.sync_dir("corrupt")
+    };
+    match write() {
+        Ok(()) => {
+            tracing::error!(file = %disk.name(&path).display(), "something damaged in the spool was set aside")
+        }
+        Err(error) => {
+            tracing::error!(file = %disk.name(&path).display(), %error, "something damaged in the spool could not be set aside")
+        }
+    }
+}
+
+/// Keeps what can still be read of a message whose content or state is damaged.
+pub(crate) fn set_message_aside(disk: &dyn Disk, id: Id, state: &StatePlace, source: &Source) {
+    let message = read_state(disk, id, state);
+    let place = match state {
+        StatePlace::Log { file, offset } => read_record(&**file, *offset),
+        StatePlace::Deferred => read_whole(disk, &record_path(id)),
+    };
+    set_aside(disk, &format!("{id}.record"), &place.unwrap_or_default());
+    let content = match (&message, &source.place) {
+        (Ok(message), ContentPlace::Log { .. }) => source.open(message).ok().map(|content| {
+            let len = usize::try_from(message.content.head + message.content.body).unwrap_or(0);
+            let mut octets = vec![0; len.min(COPY * 64)];
+            let mut done = 0;
+            while let Ok(count @ 1..) = content.read_at(done as u64, &mut octets[done..]) {
+                done += count;
+            }
+            octets.truncate(done);
+            octets
+        }),
+        (_, ContentPlace::Deferred) => read_whole(disk, &eml_path(id)).ok(),
+        (Err(_), ContentPlace::Log { .. }) => None,
+    };
+    if let Some(content) = content {
+        set_aside(disk, &format!("{id}.eml"), &content);
+    }
+    let body = large_path(id);
+    let _ = disk.rename(&body, &format!("corrupt/{id}.body"));
+}
+
+/// More than any JSON of ours has: ten thousand recipients.
+const MOST_JSON: u64 = 256 << 20;
+
+const COPY: usize = 256 << 10;
