@@ -37,11 +37,13 @@ fn mail(world: &World, session: &Session, sender: &str) -> Decision<MailVerdict>
 }
 
 fn reply(decision: &Decision<MailVerdict>) -> String {
-    match decision.verdict() {
-        MailVerdict::Reject(Some(reply)) | MailVerdict::Defer(Some(reply)) => reply.to_string(),
-        MailVerdict::Next => "Next".to_owned(),
-        other => format!("{other:?}"),
-    }
+    let reply = match decision.verdict() {
+        MailVerdict::Reject(reply) | MailVerdict::Defer(reply) | MailVerdict::Disconnect(reply) => {
+            reply.as_ref()
+        }
+        MailVerdict::Next | MailVerdict::Accept => None,
+    };
+    reply.map_or_else(|| "Next".to_owned(), ToString::to_string)
 }
 
 #[test]
@@ -280,4 +282,18 @@ fn faults_of_the_configuration_are_named() {
         Dnsbl::configure(&world.host()).err().unwrap().to_string(),
         "the host does not grant dns"
     );
+}
+
+#[test]
+fn the_examples_of_the_readme_are_accepted() {
+    let readme = include_str!("../README.md");
+    let examples: Vec<_> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let example: Value = toml::from_str(example).unwrap();
+        let plugin = example["plugin"].get(0).unwrap_or(&example["plugin"]);
+        let world = World::new().config(plugin["config"].clone());
+        assert!(Dnsbl::configure(&world.host()).is_ok(), "{example}");
+    }
 }

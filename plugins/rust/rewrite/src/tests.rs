@@ -1,5 +1,5 @@
 use gatepost_plugin::test::{Content, Session, Transaction, World};
-use gatepost_plugin::{Decision, Plugin, RcptVerdict};
+use gatepost_plugin::{Decision, Plugin, RcptVerdict, RouteVerdict};
 use serde_json::{Value, json};
 
 use crate::Rewrite;
@@ -60,14 +60,13 @@ fn a_rule_can_refuse_or_discard() {
 }
 
 fn check(world: &World, address: &str, expected: &str) {
-    let found = match rcpt(world, address).0.verdict() {
-        RcptVerdict::Reject(Some(reply)) => format!("Reject {reply}"),
-        RcptVerdict::Defer(Some(reply)) => format!("Defer {reply}"),
-        RcptVerdict::Discard => "Discard".to_owned(),
-        RcptVerdict::Next => "Next".to_owned(),
-        other => format!("{other:?}"),
+    let expected = match expected.split_once(' ') {
+        Some(("Reject", reply)) => RcptVerdict::Reject(Some(reply.parse().unwrap())),
+        Some((_, reply)) => RcptVerdict::Defer(Some(reply.parse().unwrap())),
+        None if expected == "Discard" => RcptVerdict::Discard,
+        None => RcptVerdict::Next,
     };
-    assert_eq!(found, expected, "{address}");
+    assert_eq!(rcpt(world, address).0.verdict(), &expected, "{address}");
 }
 
 #[test]
@@ -245,12 +244,12 @@ fn header_rules_add_replace_and_remove() {
 
 #[test]
 fn a_route_comes_from_a_rule_or_a_table() {
-    check("bob@example.org", "to lmtp:/run/dovecot/lmtp");
-    check("bob@a.example", "to smtp:[192.0.2.1]:25");
-    check("bob@b.example", "to mx:relay.example");
-    check("bob@c.example", "next");
+    check("bob@example.org", Some("lmtp:/run/dovecot/lmtp"));
+    check("bob@a.example", Some("smtp:[192.0.2.1]:25"));
+    check("bob@b.example", Some("mx:relay.example"));
+    check("bob@c.example", None);
 
-    fn check(address: &str, expected: &str) {
+    fn check(address: &str, expected: Option<&str>) {
         let world = World::new()
             .config(json!({
                 "routes": [
@@ -267,92 +266,88 @@ fn a_route_comes_from_a_rule_or_a_table() {
         let decision = plugin(&world)
             .route(&world.host(), &transaction, &transaction.recipients()[0])
             .unwrap();
-        let found = match decision.verdict() {
-            gatepost_plugin::RouteVerdict::To(route) => format!("to {route}"),
-            gatepost_plugin::RouteVerdict::Next => "next".to_owned(),
-            other => format!("{other:?}"),
-        };
-        assert_eq!(found, expected);
+        assert_eq!(
+            decision.verdict(),
+            &expected.map_or(RouteVerdict::Next, |route| RouteVerdict::To(route.to_owned()))
+        );
     }
 }
 
 #[test]
-fn faults_of_the_configuration_are_named() {
+fn faults_of_rules_and_tables_are_named() {
     check(json!({}), "there is no rule and no table");
     check(json!({ "recipient": [] }), "`recipient`: unknown field `recipient`, expected one of");
-    check(
-        json!({ "recipients": [{ "match": "example.org", "to": ["@a.example"] }] }),
-        "`recipients[0].match`: `example.org` is no pattern",
-    );
-    check(
-        json!({ "recipients": [{ "match": "@a.example", "to": ["bob"] }] }),
-        "`recipients[0].to[0]`: `bob` is no address",
-    );
-    check(
-        json!({ "recipients": [{ "match": "@a.example" }] }),
-        "`recipients[0]`: the rule for `@a.example` needs one of",
-    );
-    check(
-        json!({ "recipients": [{ "match": "a@b.example", "to": ["$1@c.example"] }] }),
-        "`recipients[0]`: `$1@c.example` asks for $1",
-    );
-    check(
-        json!({ "recipients": [{ "match": "@a.example", "discard": true, "keep": true }] }),
-        "`recipients[0]`: the rule for `@a.example`: `keep`",
-    );
-    check(
-        json!({ "recipients": [{ "match": "@a.example", "reply": "250 Ok" }] }),
-        "`recipients[0].reply`: a reply begins with a code from 400",
-    );
-    check(
-        json!({ "headers": [{ "add": "X", "remove": "Y" }] }),
-        "`headers[0]`: a header rule needs one of",
-    );
-    check(
-        json!({ "headers": [{ "add": "Received", "value": "x" }] }),
-        "`headers[0]`: Received is made by the host",
-    );
-    check(
-        json!({ "headers": [{ "add": "X:", "value": "x" }] }),
-        "`headers[0]`: `X:` is no name of a header field",
-    );
-    check(json!({ "headers": [{ "add": "X" }] }), "`headers[0]`: the rule for X needs a `value`");
-    check(
-        json!({ "headers": [{ "remove": "X", "value": "x" }] }),
-        "`headers[0]`: `remove` has no `value`",
-    );
-    check(
-        json!({ "headers": [{ "replace": "X", "value": "$1" }] }),
-        "`headers[0]`: `$1` asks for $1, but the pattern has 0 times",
-    );
-    check(
-        json!({ "headers": [{ "add": "X", "value": "x", "value-is": "y" }] }),
-        "`headers[0]`: `value-is` belongs to",
-    );
-    check(
-        json!({ "headers": [{ "remove": "X", "unless-present": true }] }),
-        "`headers[0]`: `unless-present` belongs to",
-    );
-    check(
-        json!({ "headers": [{ "add": "X", "value": "a\nb" }] }),
-        "`headers[0]`: `value` is one line",
-    );
-    check(
-        json!({ "routes": [{ "match": "@a.example", "to": "relay.example" }] }),
-        "`routes[0]`: `relay.example` is no route",
-    );
     check(
         json!({ "route-table": "absent" }),
         "the host finds this invalid: there is no table absent",
     );
     check(
-        json!({ "recipient-table": "absent", "extension-separator": "" }),
-        "`extension-separator` is what stands before",
+        json!({ "route-table": "x", "extension-separator": "" }),
+        "`extension-separator` is what stands",
+    );
+    rule(json!({ "match": "example.org" }), ".match`: `example.org` is no pattern");
+    rule(json!({ "match": "@a.example", "to": ["bob"] }), ".to[0]`: `bob` is no address");
+    rule(json!({ "match": "@a.example" }), "`: the rule for `@a.example` needs one of");
+    rule(
+        json!({ "match": "a@b.example", "to": ["$1@c.example"] }),
+        "`: `$1@c.example` asks for $1",
+    );
+    rule(
+        json!({ "match": "@a.example", "discard": true, "keep": true }),
+        "`: the rule for `@a.example`: `keep`",
+    );
+    rule(
+        json!({ "match": "@a.example", "reply": "250 Ok" }),
+        ".reply`: a reply begins with a code from 400",
     );
 
+    fn rule(rule: Value, expected: &str) {
+        check(json!({ "recipients": [rule] }), &["`recipients[0]", expected].concat());
+    }
+    let route = json!({ "match": "@a.example", "to": "relay.example" });
+    check(json!({ "routes": [route] }), "`routes[0]`: `relay.example` is no route");
+
     fn check(config: Value, expected: &str) {
-        let error =
-            Rewrite::configure(&World::new().config(config).host()).err().unwrap().to_string();
+        let error = fault(config);
         assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn faults_of_header_rules_are_named() {
+    check(json!({ "add": "X", "remove": "Y" }), "a header rule needs one of");
+    check(json!({ "add": "Received", "value": "x" }), "Received is made by the host");
+    check(json!({ "add": "X:", "value": "x" }), "`X:` is no name of a header field");
+    check(json!({ "add": "X" }), "the rule for X needs a `value`");
+    check(json!({ "remove": "X", "value": "x" }), "`remove` has no `value`");
+    check(
+        json!({ "replace": "X", "value": "$1" }),
+        "`$1` asks for $1, but the pattern has 0 times",
+    );
+    check(json!({ "add": "X", "value": "x", "value-is": "y" }), "`value-is` belongs to");
+    check(json!({ "remove": "X", "unless-present": true }), "`unless-present` belongs to");
+    check(json!({ "add": "X", "value": "a\nb" }), "`value` is one line");
+
+    fn check(rule: Value, expected: &str) {
+        let error = fault(json!({ "headers": [rule] }));
+        assert!(error.starts_with(&["`headers[0]`: ", expected].concat()), "{error}");
+    }
+}
+
+fn fault(config: Value) -> String {
+    Rewrite::configure(&World::new().config(config).host()).err().unwrap().to_string()
+}
+
+#[test]
+fn the_examples_of_the_readme_are_accepted() {
+    let readme = include_str!("../README.md");
+    let examples: Vec<_> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let example: Value = toml::from_str(example).unwrap();
+        let plugin = example["plugin"].get(0).unwrap_or(&example["plugin"]);
+        let world = World::new().config(plugin["config"].clone()).table("aliases", &[]);
+        assert!(Rewrite::configure(&world.host()).is_ok(), "{example}");
     }
 }

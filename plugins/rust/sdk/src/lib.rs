@@ -1,4 +1,4 @@
-//! Write [Gatepost](https://github.com/gatepost/gatepost) plugins in Rust.
+//! Write Gatepost plugins in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`]: one method for each stage at which it has
 //! something to say. [`export!`] names these stages, and the host asks the plugin at no other.

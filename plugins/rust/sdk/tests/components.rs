@@ -53,10 +53,10 @@ fn names<'a>(resolve: &Resolve, keys: impl Iterator<Item = &'a WorldKey>) -> BTr
     keys.map(|key| resolve.name_world_key(key)).collect()
 }
 
-/// The command of the server's own build.
+/// The command of the server's own build, in the folder that it uses too.
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--profile", "plugin", "--target", "wasm32-wasip2", "--locked"])
         .args(["-p", "greylist", "-p", "dnsbl", "-p", "rewrite", "--target-dir"])
