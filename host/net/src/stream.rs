@@ -167,10 +167,10 @@ impl AsyncWrite for Stream {
 /// stream cannot cut one short unseen, and it counts as an ordinary end (RFC 8446 §6.1 asks for the alert).
 fn closed_without_notice(result: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
     match result {
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        Poll::Ready(Err(ref error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Poll::Ready(Ok(()))
         }
-        other => other,
+        Poll::Ready(_) | Poll::Pending => result,
     }
 }
 

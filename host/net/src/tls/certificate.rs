@@ -84,6 +84,7 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the libraries may fail in new ways")]
 fn read_pair(files: &CertifiedFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| match error {
