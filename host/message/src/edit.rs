@@ -114,7 +114,10 @@ pub fn compose(header: &Header, edits: &[Edit]) -> Composed {
         Some(body) => Body::Replaced(body),
         None => Body::Received { offset: header.body_offset() },
     };
-    Composed { head: head(header, &lines, !edits.is_empty()), body }
+    if edits.is_empty() {
+        return Composed { head: header.raw().clone(), body };
+    }
+    Composed { head: head(header, &lines, matches!(body, Body::Replaced(_))), body }
 }
 
 fn remove(lines: &mut Vec<Line<'_>>, name: &str, index: Option<u32>) {
@@ -129,10 +132,7 @@ fn remove(lines: &mut Vec<Line<'_>>, name: &str, index: Option<u32>) {
     });
 }
 
-fn head(header: &Header, lines: &[Line<'_>], edited: bool) -> Bytes {
-    if !edited {
-        return header.raw().clone();
-    }
+fn head(header: &Header, lines: &[Line<'_>], new_body: bool) -> Bytes {
     let mut head = Vec::with_capacity(header.raw().len() + 1024);
     for line in lines {
         head.extend_from_slice(line.raw());
@@ -141,11 +141,12 @@ fn head(header: &Header, lines: &[Line<'_>], edited: bool) -> Bytes {
             head.extend_from_slice(b"\r\n");
         }
     }
-    match header.separator() {
-        // RFC 5322 §2.1: an empty line separates the body. Where it was missing it is made, so that no line of the
-        // body can become a header field behind ours.
-        [] => head.extend_from_slice(b"\r\n"),
-        separator => head.extend_from_slice(separator),
+    let separator = header.separator();
+    head.extend_from_slice(separator);
+    // RFC 5322 §2.1: an empty line separates the body. Where a message had fields but no such line, it stays as it
+    // came, octet for octet; text without any field gets one, or it would stand in a header now.
+    if separator.is_empty() && (header.is_empty() || new_body) {
+        head.extend_from_slice(b"\r\n");
     }
     head.into()
 }

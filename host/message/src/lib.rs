@@ -6,6 +6,8 @@
 //! What an address, a reply or an envelope is, belongs to the room `smtp`.
 
 mod content_type;
+#[cfg(test)]
+mod corpora;
 pub mod date;
 mod decode;
 mod edit;

@@ -116,6 +116,10 @@ impl FromStr for Action {
             .split(|character: char| !character.is_ascii_alphabetic())
             .next()
             .unwrap_or_default();
+        // What some servers have written for "failed", OpenSMTPD the first.
+        if ["error", "failure"].iter().any(|other| other.eq_ignore_ascii_case(word)) {
+            return Ok(Self::Failed);
+        }
         [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed, Self::Expanded]
             .into_iter()
             .find(|action| action.as_str().eq_ignore_ascii_case(word))

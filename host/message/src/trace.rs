@@ -80,7 +80,7 @@ impl Received<'_> {
     }
 
     fn stamp(&self) -> String {
-        let mut stamp = self.from_domain();
+        let mut stamp = self.origin();
         let (by, protocol, id) = (printable(self.by), self.protocol, self.id);
         let _ = write!(stamp, "\r\n\tby {by} with {protocol} id {id}");
         if let Some(mailbox) = self.for_ {
@@ -100,7 +100,7 @@ impl Received<'_> {
     /// Extended-Domain = Domain / ( Domain FWS "(" TCP-info ")" ) / ( address-literal FWS "(" TCP-info ")" )
     /// TCP-info        = address-literal / ( Domain FWS address-literal )
     /// ```
-    fn from_domain(&self) -> String {
+    fn origin(&self) -> String {
         // A name that is none is not given out for one: it moves into a comment, where it breaks nothing.
         let (domain, comment) = match self.from_helo.parse::<Host>() {
             Ok(host) => (host.to_string(), String::new()),

@@ -49,16 +49,20 @@ fn edits_apply_one_after_another() {
 }
 
 #[test]
-fn a_missing_empty_line_is_made() {
+fn an_empty_line_is_made_where_there_was_no_header() {
     let check = |content: &str, expected: &str| {
-        assert_eq!(head_of(content, &[Edit::add("B", "2")]), expected)
+        assert_eq!(head_of(content, &[Edit::prepend("B", "2")]), expected, "{content:?}");
     };
-    check("A: 1", "A: 1\r\nB: 2\r\n\r\n");
-    check("A: 1\r\n", "A: 1\r\nB: 2\r\n\r\n");
-    check("A: 1\r\nno field\r\nC: 3\r\n", "A: 1\r\nB: 2\r\n\r\n"); // RFC 5322 §2.1
     check("", "B: 2\r\n\r\n");
+    check("no field\r\nC: 3\r\n", "B: 2\r\n\r\n"); // RFC 5322 §2.1
     check("\r\nbody", "B: 2\r\n\r\n");
-    check("A: 1\n\nbody", "A: 1\nB: 2\r\n\n");
+    // A message that had fields ends them as it did.
+    check("A: 1", "B: 2\r\nA: 1\r\n");
+    check("A: 1\r\n", "B: 2\r\nA: 1\r\n");
+    check("A: 1\r\nno field\r\nC: 3\r\n", "B: 2\r\nA: 1\r\n");
+    check("A: 1\n\nbody", "B: 2\r\nA: 1\n\n");
+    // Before a new body there is always one.
+    assert_eq!(head_of("A: 1\r\n", &[Ok(Edit::body("x"))]), "A: 1\r\n\r\n");
 }
 
 #[test]

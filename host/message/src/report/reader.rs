@@ -110,7 +110,8 @@ pub fn parse(content: &[u8]) -> Result<ParsedReport, ReportError> {
 impl ParsedReport {
     /// Groups of fields with empty lines between them (RFC 3464 §2.1).
     fn take_groups(&mut self, body: &[u8]) {
-        let mut rest = body;
+        let body = with_empty_lines(body);
+        let mut rest = &body[..];
         while !rest.is_empty() && self.recipients.len() < MOST_RECIPIENTS {
             let group = Header::parse(rest.to_vec());
             if !group.is_empty() {
@@ -168,6 +169,13 @@ impl TypedAddress {
             address.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(address);
         Self { address_type: address_type.trim().to_ascii_lowercase(), address: bare.to_owned() }
     }
+}
+
+/// Some servers leave white space in the line between two groups, which would continue the field above.
+fn with_empty_lines(body: &[u8]) -> Vec<u8> {
+    let lines = body.split_inclusive(|octet| *octet == b'\n');
+    let cleaned = lines.map(|line| if line.trim_ascii().is_empty() { &b"\n"[..] } else { line });
+    cleaned.collect::<Vec<_>>().concat()
 }
 
 /// As many as one message can have had (RFC 5321 §4.5.3.1.8 and our own limit), and then some.
