@@ -154,14 +154,18 @@ impl Server {
         self.finish_content((0..count).map(|index| replies.get(index).unwrap_or(&missing)));
     }
 
-    /// RFC 5321 §4.1.1.4: after the reply to the content the transaction is over, whatever the
-    /// reply was.
+    /// RFC 5321 §4.1.1.4: after the reply to the content the transaction is over, whatever the reply was.
     fn finish_content<'a>(&mut self, replies: impl Iterator<Item = &'a Reply>) {
+        let mut accepted = false;
         for reply in replies {
+            accepted |= reply.is_positive();
             reply.clone().or_enhanced(0, 0).write(&mut self.replies);
         }
         self.become_ready();
         self.counts.junk_commands = 0;
+        if accepted {
+            self.counts.errors = 0;
+        }
     }
 
     fn drop_client(&mut self) {

@@ -13,7 +13,10 @@ impl Server {
         if self.settings.mechanisms.is_empty() {
             return self.error("502 5.5.1 AUTH is not offered");
         }
-        if !self.tls_active && !self.settings.auth_without_tls {
+        if !self.offer.extensions.pipelining {
+            return self.error("503 5.5.1 AUTH needs EHLO");
+        }
+        if self.offer.extensions.auth.is_empty() {
             return self.error("538 5.7.11 Encryption required for authentication");
         }
         let known = mechanism.parse().ok().filter(|known| self.settings.mechanisms.contains(known));

@@ -50,7 +50,7 @@ impl Settings {
 
     /// What EHLO offers, given whether TLS is up.
     pub(super) fn offer(&self, tls_active: bool) -> Extensions {
-        let auth_allowed = tls_active || self.auth_without_tls;
+        let auth_allowed = tls_active || (self.auth_without_tls && !self.tls_required);
         Extensions {
             pipelining: true,
             size: Some(Some(self.limits.message_octets)),
@@ -100,8 +100,8 @@ pub struct Limits {
     /// Commands that lead to nothing (NOOP, RSET, VRFY, EXPN, HELP, EHLO) between two messages. RFC
     /// 5321 §4.1.1.5 lets a client send them at any time, but nobody needs a hundred.
     pub junk_commands: u64,
-    /// Commands in a session that are malformed or out of order. RFC 5321 §7.8 leaves it to the
-    /// server to hang up.
+    /// Commands that are malformed or out of order, between two accepted messages. RFC 5321 §7.8
+    /// leaves it to the server to hang up.
     pub errors: u64,
     /// Recipients in a session that are refused: somebody tries names (RFC 5321 §7.3).
     pub refused_recipients: u64,
