@@ -3,7 +3,7 @@
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
-use super::{Event, Expected, Kind, Transcript};
+use super::{Event, Expected, Kind, Setting, Transcript};
 use crate::client::{Client, Reply};
 
 /// What a conversation calls by example names, and the server by others.
@@ -14,6 +14,36 @@ pub struct Subject {
     pub names: Vec<(String, String)>,
     /// Compare codes alone: another server says the same in other words.
     pub codes_only: bool,
+}
+
+/// What became of all conversations.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Files of those that were held.
+    pub held: Vec<String>,
+    /// Files of those that do not suit the server.
+    pub skipped: Vec<String>,
+    /// What went wrong, with file and line.
+    pub faults: Vec<String>,
+}
+
+/// Plays every conversation of the project that suits a server set up in these ways, one after the
+/// other, each on a connection of its own.
+///
+/// To the daemon: `play_all("127.0.0.1:2525", &[Setting::StartTls], &subject)`.
+pub fn play_all(address: &str, server: &[Setting], subject: &Subject) -> Outcome {
+    let mut outcome = Outcome::default();
+    for transcript in super::all() {
+        if !transcript.suits(server) {
+            outcome.skipped.push(transcript.name);
+            continue;
+        }
+        match play(&transcript, address, subject) {
+            Ok(()) => outcome.held.push(transcript.name),
+            Err(fault) => outcome.faults.push(fault),
+        }
+    }
+    outcome
 }
 
 /// Plays the conversation; says what went wrong.
