@@ -1,1 +1,6 @@
-//! inbound
+//! Mail comes in.
+
+mod networks;
+mod proxy;
+
+pub use networks::{NetworkError, Networks};
