@@ -1,6 +1,29 @@
-//! Mail comes in.
+//! Mail comes in: listeners, sessions, the end of data.
+//!
+//! This room drives the receiver's machine of [`smtp`]. It owns the sockets that listen, the rules about who may send
+//! where, who may log in, and the five steps from the final dot to 250. It knows no delivery: what it received lies in
+//! the queue.
 
+mod answer;
+mod config;
+mod content;
+mod counters;
+mod credentials;
+mod error;
+mod house;
+mod listener;
 mod networks;
 mod proxy;
+mod refusal;
+mod rules;
+mod session;
+mod submission;
+mod trace_field;
+mod transaction;
 
+pub use config::{Address, Config, Limits, ListenerConfig, Role, TlsUse};
+pub use credentials::{CredentialError, Credentials};
+pub use error::Error;
+pub use house::Rooms;
+pub use listener::{Inbound, Listening, bind};
 pub use networks::{NetworkError, Networks};

@@ -1,0 +1,253 @@
+//! The answers to the machine's questions: first the rules of the host, then policy, in the order of `README.md`.
+
+use policy::{AuthInfo, Ruling, Stage, Verdict};
+use smtp::server::{Answer, Credentials, Question};
+use smtp::{MailParameters, Recipient, Reply, ReversePath};
+use tracing::{debug, info};
+
+use crate::content::{self, Incoming};
+use crate::counters;
+use crate::credentials::Login;
+use crate::error::Error;
+use crate::house::now;
+use crate::refusal;
+use crate::rules::{self, Standing};
+use crate::session::{Helo, Session};
+use crate::transaction::{Ending, Fate, Transaction};
+
+impl Session {
+    /// Answers one question. While it is open, nothing is read.
+    pub(crate) async fn decide(&mut self, question: Question) -> Answer {
+        counters::question(&question);
+        match question {
+            Question::Connect => {
+                let ruling = self.policy.connect().await;
+                self.plain_answer(&ruling)
+            }
+            Question::Helo { name, extended } => {
+                let ruling = self.policy.helo(&name, extended).await;
+                self.helo = Some(Helo { name, extended });
+                self.plain_answer(&ruling)
+            }
+            Question::Auth(credentials) => self.auth(credentials).await,
+            Question::Mail { reverse_path, parameters } => self.mail(reverse_path, parameters).await,
+            Question::Rcpt(recipient) => self.rcpt(recipient).await,
+            Question::Data => self.data(),
+            Question::Content => content::end_of_data(self).await,
+        }
+    }
+
+    /// At connect and HELO there is no transaction yet, and nothing to hold or to forget.
+    fn plain_answer(&self, ruling: &Ruling) -> Answer {
+        if let Verdict::Refuse(reply) | Verdict::Disconnect(reply) = &ruling.verdict {
+            debug!(plugin = ruling.plugin.as_deref(), %reply, "refused");
+        }
+        match &ruling.verdict {
+            Verdict::Pass | Verdict::Discard | Verdict::Quarantine(_) => Answer::Proceed,
+            Verdict::Refuse(reply) => Answer::Refuse(reply.clone()),
+            Verdict::Disconnect(reply) => Answer::Disconnect(reply.clone()),
+            Verdict::Drop => Answer::Drop,
+        }
+    }
+
+    async fn auth(&mut self, credentials: Credentials) -> Answer {
+        let Credentials { mechanism, authorization, identity, password } = credentials;
+        let login = self.house.config.users.verify(&identity, password).await;
+        let reply = match login {
+            // RFC 4616 §2: an empty authorization identity is that of the one who logs in.
+            Login::Right if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) => {
+                info!(%identity, %mechanism, "logged in");
+                self.policy.set_auth(AuthInfo { mechanism: mechanism.to_string(), identity: identity.clone() });
+                self.login = Some(identity);
+                return Answer::Proceed;
+            }
+            Login::Right => refusal::wrong_authorization(),
+            Login::Wrong => refusal::wrong_password(),
+            Login::Failed => refusal::login_failed(),
+        };
+        info!(%identity, %mechanism, %reply, "login refused");
+        self.wrong_passwords += 1;
+        if self.wrong_passwords >= WRONG_PASSWORDS_WITHOUT_PAUSE {
+            tokio::time::sleep(self.house.config.limits.wrong_password).await;
+        }
+        Answer::Refuse(reply)
+    }
+
+    /// MAIL: the sender's form (submission only), room in the queue, policy.
+    async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
+        self.end_transaction(Fate::Abandoned, None);
+        let id = self.house.new_id();
+        let draft = match self.house.rooms.queue.draft(id) {
+            Ok(draft) => draft,
+            Err(source) => return Answer::Refuse(refusal::refusal(&Error::Queue(source))),
+        };
+        let mut transaction =
+            Transaction::new(policy::Transaction::new(id, reverse_path, parameters), now(), draft);
+        let qualified = rules::check_sender_is_qualified(&transaction.policy.reverse_path);
+        if let (true, Err(reply)) = (self.entrance.config.role.is_submission(), qualified) {
+            transaction.note_rule(Stage::Mail, "sender-domain", None, &reply);
+            self.transaction = Some(transaction);
+            return Answer::Refuse(self.refuse_transaction(&reply, None));
+        }
+        let ruling = self.policy.mail(&mut transaction.policy).await;
+        self.transaction = Some(transaction);
+        match ruling.verdict {
+            Verdict::Pass | Verdict::Quarantine(_) => Answer::Proceed,
+            Verdict::Discard => {
+                self.open().discard = true;
+                Answer::Proceed
+            }
+            Verdict::Refuse(reply) => Answer::Refuse(self.refuse_transaction(&reply, ruling.plugin.as_deref())),
+            Verdict::Disconnect(reply) => {
+                Answer::Disconnect(self.refuse_transaction(&reply, ruling.plugin.as_deref()))
+            }
+            Verdict::Drop => Answer::Drop,
+        }
+    }
+
+    /// RCPT: is it ours or may the client relay; policy; does it exist.
+    async fn rcpt(&mut self, recipient: Recipient) -> Answer {
+        let standing = self.standing();
+        let path = recipient.path.clone();
+        self.open().forward_paths.push(path.clone());
+
+        let local = &self.house.config.local;
+        let mut host = rules::check_relay(local, &path, standing).map_err(|reply| ("relay", reply));
+        if self.entrance.config.role.is_submission() {
+            host = host.and_then(|()| {
+                rules::check_recipient_is_qualified(local, &path).map_err(|reply| ("recipient-domain", reply))
+            });
+        }
+        if let Err((rule, reply)) = host {
+            return self.refuse_recipient_by_rule(rule, &recipient, reply);
+        }
+
+        let Some(mut transaction) = self.transaction.take() else { return Answer::Refuse(refusal::broken()) };
+        let before = transaction.policy.recipients.len();
+        let ruling = self.policy.rcpt(&mut transaction.policy, recipient.clone()).await;
+        self.transaction = Some(transaction);
+        match ruling.verdict {
+            Verdict::Pass | Verdict::Quarantine(_) => match self.check_recipients(before) {
+                Ok(()) => Answer::Proceed,
+                Err(reply) => self.refuse_recipient_by_rule("unknown-user", &recipient, reply),
+            },
+            Verdict::Discard => {
+                debug!(forward_path = %path, "recipient discarded by policy");
+                Answer::Proceed
+            }
+            Verdict::Refuse(reply) => {
+                Answer::Refuse(self.refuse_recipient(&recipient, &reply, ruling.plugin.as_deref()))
+            }
+            Verdict::Disconnect(reply) => {
+                Answer::Disconnect(self.refuse_recipient(&recipient, &reply, ruling.plugin.as_deref()))
+            }
+            Verdict::Drop => Answer::Drop,
+        }
+    }
+
+    /// Takes out the recipients that came of this RCPT and do not exist. Of a plain RCPT came one, the last; plugins
+    /// may have made more of it, or changed earlier ones, and then all are looked at.
+    fn check_recipients(&mut self, before: usize) -> Result<(), Reply> {
+        let house = std::sync::Arc::clone(&self.house);
+        let recipients = &mut self.open().policy.recipients;
+        let from = match recipients.get(before) {
+            Some(last) if recipients.len() == before + 1 && last.path == last.original => before,
+            _ => 0,
+        };
+        let mut result = Ok(());
+        let mut index = from;
+        while index < recipients.len() {
+            match rules::check_exists(&house.config.local, &recipients[index]) {
+                Ok(()) => index += 1,
+                Err(reply) => {
+                    recipients.remove(index);
+                    result = Err(reply);
+                }
+            }
+        }
+        result
+    }
+
+    /// DATA, or the first BDAT: the draft is open since MAIL.
+    fn data(&mut self) -> Answer {
+        let limits = self.house.config.limits.content.clone();
+        let transaction = self.open();
+        let draft = transaction.draft.take();
+        let unwanted = transaction.discard || transaction.policy.recipients.is_empty();
+        transaction.incoming = Some(Incoming::new(draft.filter(|_| !unwanted), limits));
+        Answer::Proceed
+    }
+
+    /// The open transaction. The machine asks about recipients and content inside of one only.
+    pub(crate) fn open(&mut self) -> &mut Transaction {
+        self.transaction.as_mut().expect("the machine opened a transaction with MAIL")
+    }
+
+    fn standing(&self) -> Standing {
+        let network = self.peer.ip().is_some_and(|ip| self.house.config.relay_from.contains(ip));
+        // RFC 2033 §1: LMTP hands over to a final delivery system; it is no way to relay.
+        if !self.is_lmtp() && (self.login.is_some() || network) { Standing::MayRelay } else { Standing::Stranger }
+    }
+
+    fn refuse_recipient_by_rule(&mut self, rule: &'static str, recipient: &Recipient, reply: Reply) -> Answer {
+        self.open().note_rule(Stage::Rcpt, rule, Some(&recipient.path), &reply);
+        Answer::Refuse(self.refuse_recipient(recipient, &reply, None))
+    }
+
+    /// One recipient is refused; the transaction goes on.
+    fn refuse_recipient(&mut self, recipient: &Recipient, reply: &Reply, plugin: Option<&str>) -> Reply {
+        let (session, peer) = (self.id, self.peer_name());
+        let transaction = self.open();
+        let reply = refusal::with_id(reply, transaction.policy.id);
+        transaction.refused = Some(reply.clone());
+        info!(
+            target: "mail", event = Fate::of(&reply).name(), message = %transaction.policy.id, %session, %peer,
+            reverse_path = %transaction.policy.reverse_path, forward_path = %recipient.path, stage = "rcpt", plugin, %reply,
+        );
+        reply
+    }
+
+    /// The whole transaction is refused, at MAIL.
+    fn refuse_transaction(&mut self, reply: &Reply, plugin: Option<&str>) -> Reply {
+        let (session, peer) = (self.id, self.peer_name());
+        let transaction = self.open();
+        let reply = refusal::with_id(reply, transaction.policy.id);
+        let fate = Fate::of(&reply);
+        info!(
+            target: "mail", event = fate.name(), message = %transaction.policy.id, %session, %peer,
+            reverse_path = %transaction.policy.reverse_path, stage = "mail", plugin, %reply,
+        );
+        self.end_transaction(fate, Some(reply.clone()));
+        reply
+    }
+
+    /// Ends the transaction, if one is open. Its draft goes with it.
+    pub(crate) fn end_transaction(&mut self, fate: Fate, reply: Option<Reply>) {
+        if let Some(transaction) = self.transaction.take() {
+            self.tell(transaction, fate, reply);
+        }
+    }
+
+    /// Writes the story of a transaction that is over.
+    pub(crate) fn tell(&self, transaction: Transaction, fate: Fate, reply: Option<Reply>) {
+        // Whose last recipient was refused did not give up by itself.
+        let fate = match (&transaction.refused, fate) {
+            (Some(refused), Fate::Abandoned) if transaction.policy.recipients.is_empty() => Fate::of(refused),
+            _ => fate,
+        };
+        counters::transaction(fate);
+        let entry = transaction.into_entry(Ending {
+            before: self.policy.trace(),
+            fate,
+            reply,
+            session: self.id.to_string(),
+            peer: self.peer.ip().map(|ip| ip.to_string()),
+            helo: self.helo.as_ref().map(|helo| helo.name.clone()),
+            time: now(),
+        });
+        self.house.rooms.journal.record(entry);
+    }
+}
+
+/// Two typing errors cost nothing.
+const WRONG_PASSWORDS_WITHOUT_PAUSE: u32 = 3;

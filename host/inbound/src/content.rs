@@ -1,0 +1,265 @@
+//! The end of data in five steps: receive → watch → ask → edit → commit. Content streams through [`Incoming`] into the
+//! queue's draft; it is never whole in memory when it is large.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Composed, Header, Watch};
+use policy::{ContentView, Stage, Verdict};
+use queue::{Accept, Draft, Receipt};
+use smtp::server::Answer;
+use smtp::{Envelope, Recipient, Reply};
+use tokio::time::{Duration, Instant};
+use tracing::{error, info};
+
+use crate::config::Limits;
+use crate::counters;
+use crate::error::Error;
+use crate::refusal;
+use crate::rules;
+use crate::session::Session;
+use crate::submission;
+use crate::trace_field;
+use crate::transaction::{Fate, Transaction};
+
+/// Content that is coming in.
+pub(crate) struct Incoming {
+    /// Where it goes; none when the message will be forgotten.
+    draft: Option<Draft>,
+    watch: Watch,
+    octets: u64,
+    began: Instant,
+    /// What the first piece that could not be kept met; what follows it is thrown away.
+    failure: Option<Error>,
+}
+
+impl Incoming {
+    pub(crate) fn new(draft: Option<Draft>, limits: message::Limits) -> Self {
+        Self { draft, watch: Watch::new(limits), octets: 0, began: Instant::now(), failure: None }
+    }
+
+    pub(crate) async fn take_in(&mut self, piece: Bytes) {
+        self.octets += piece.len() as u64;
+        let Some(draft) = &mut self.draft else { return };
+        if self.failure.is_some() || self.watch.defect().is_some() {
+            return;
+        }
+        self.watch.update(&piece);
+        self.failure = draft.write(piece).await.err().map(Error::Queue);
+    }
+
+    /// When the next piece must have come, so that content keeps its minimum rate.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
+        let earned = self.octets.checked_div(limits.content_rate).map_or(FOREVER, Duration::from_secs);
+        self.began + limits.content_grace + earned.min(FOREVER)
+    }
+}
+
+/// Why a message was not accepted at the end of data.
+struct Refusal {
+    reply: Reply,
+    /// The rule of the host; none when policy said it.
+    rule: Option<&'static str>,
+    plugin: Option<Arc<str>>,
+    disconnect: bool,
+}
+
+/// What became of a message that was not refused.
+enum Taken {
+    Queued { receipt: Receipt, held: bool },
+    Discarded,
+}
+
+/// Answers the final dot.
+pub(crate) async fn end_of_data(session: &mut Session) -> Answer {
+    let asked = Instant::now();
+    let recipients = session.machine.envelope().map_or(0, |envelope| envelope.recipients.len());
+    let Some(mut transaction) = session.transaction.take() else { return Answer::Refuse(refusal::broken()) };
+    let result = accept(session, &mut transaction).await;
+    let (fate, reply, disconnect) = match result {
+        Ok(taken) => tell_taken(session, &transaction, &taken, asked.elapsed()),
+        Err(refusal) => tell_refused(session, &mut transaction, &refusal),
+    };
+    session.tell(transaction, fate, Some(reply.clone()));
+    counters::end_of_data(asked.elapsed());
+    match (disconnect, session.is_lmtp()) {
+        (true, _) => Answer::Disconnect(reply),
+        // RFC 2033 §4.2: one reply for each recipient that was accepted.
+        (false, true) => Answer::Each(vec![reply; recipients]),
+        (false, false) if reply.is_positive() => Answer::Accepted(reply),
+        (false, false) => Answer::Refuse(reply),
+    }
+}
+
+/// The five steps.
+async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<Taken, Refusal> {
+    let Some((draft, watch)) = receive(transaction)? else { return Ok(Taken::Discarded) };
+    let header = examine(watch)?;
+    let hold = match ask(session, transaction, &header, &draft).await? {
+        Asked::Go => None,
+        Asked::Hold(name) => Some(name),
+        Asked::Forget => return Ok(Taken::Discarded),
+    };
+    let composed = edit(&header, transaction);
+    let held = hold.is_some();
+    let receipt = commit(session, transaction, draft, composed, hold).await?;
+    Ok(Taken::Queued { receipt, held })
+}
+
+/// Step 1: is everything that was sent in the draft? Nothing is here when the message will be forgotten.
+fn receive(transaction: &mut Transaction) -> Result<Option<(Draft, Watch)>, Refusal> {
+    let Some(incoming) = transaction.incoming.take() else { return Err(fault("no-content", refusal::broken())) };
+    counters::octets(incoming.octets);
+    if let Some(error) = incoming.failure {
+        return Err(failed(error));
+    }
+    Ok(incoming.draft.map(|draft| (draft, incoming.watch)))
+}
+
+/// Step 2: is it content that parsers may see, and is it not in a loop (RFC 5321 §6.3)?
+fn examine(watch: Watch) -> Result<Header, Refusal> {
+    watch.finish().map_err(|defect| fault("content", defect.reply()))
+}
+
+enum Asked {
+    Go,
+    Hold(String),
+    Forget,
+}
+
+/// Step 3: what does policy say? It sees our own fields already: what will be stored, not what came.
+async fn ask(
+    session: &mut Session,
+    transaction: &mut Transaction,
+    header: &Header,
+    draft: &Draft,
+) -> Result<Asked, Refusal> {
+    transaction.policy.edits.push(trace_field::received(session, transaction).await);
+    if session.entrance.config.role.is_submission() {
+        let id = transaction.policy.id;
+        transaction.policy.edits.extend(submission::edits(header, id, &session.house.config.hostname, transaction.began));
+    }
+    let content = Arc::new(ContentView::new(header.clone(), draft.octets()));
+    let ruling = session.policy.data(&mut transaction.policy, content).await;
+    let (reply, disconnect) = match ruling.verdict {
+        Verdict::Pass => return check_recipients(session, transaction),
+        Verdict::Quarantine(name) => return check_recipients(session, transaction).map(|_| Asked::Hold(name)),
+        Verdict::Discard => return Ok(Asked::Forget),
+        Verdict::Refuse(reply) => (reply, false),
+        Verdict::Disconnect(reply) => (reply, true),
+        Verdict::Drop => (refusal::broken(), true),
+    };
+    Err(Refusal { reply, rule: None, plugin: ruling.plugin, disconnect })
+}
+
+/// Plugins may have changed the recipients once more.
+fn check_recipients(session: &Session, transaction: &Transaction) -> Result<Asked, Refusal> {
+    if transaction.policy.recipients.is_empty() {
+        return Ok(Asked::Forget);
+    }
+    for recipient in &transaction.policy.recipients {
+        if rules::check_exists(&session.house.config.local, recipient).is_err() {
+            error!(message = %transaction.policy.id, forward_path = %recipient.path, "a plugin added a local recipient that does not exist");
+            return Err(fault("unknown-user", refusal::bad_recipient_by_policy()));
+        }
+    }
+    Ok(Asked::Go)
+}
+
+/// Step 4: the head as it will be stored.
+fn edit(header: &Header, transaction: &Transaction) -> Composed {
+    message::compose(header, &transaction.policy.edits)
+}
+
+/// Step 5: on stable storage, or not accepted.
+async fn commit(
+    session: &Session,
+    transaction: &Transaction,
+    draft: Draft,
+    composed: Composed,
+    hold: Option<String>,
+) -> Result<Receipt, Refusal> {
+    let policy = &transaction.policy;
+    let recipients = policy.recipients.iter();
+    let accept = Accept {
+        envelope: Envelope {
+            reverse_path: policy.reverse_path.clone(),
+            parameters: policy.parameters.clone(),
+            recipients: recipients
+                .clone()
+                .map(|recipient| Recipient { path: recipient.path.clone(), parameters: recipient.parameters.clone() })
+                .collect(),
+        },
+        head: composed.head,
+        body: composed.body,
+        received: transaction.began,
+        hold,
+        notes: policy.notes.clone(),
+        routes: (recipients.clone().enumerate())
+            .filter_map(|(index, recipient)| Some((index, recipient.route.clone()?)))
+            .collect(),
+        originals: (recipients.enumerate())
+            .filter(|(_, recipient)| recipient.original != recipient.path)
+            .map(|(index, recipient)| (index, recipient.original.clone()))
+            .collect(),
+        origin: session.entrance.config.role.name().to_owned(),
+        notice_of: None,
+        peer: session.peer.ip(),
+        session: session.id.to_string(),
+    };
+    session.house.rooms.queue.commit(draft, accept).await.map_err(|source| failed(Error::Queue(source)))
+}
+
+fn fault(rule: &'static str, reply: Reply) -> Refusal {
+    Refusal { reply, rule: Some(rule), plugin: None, disconnect: false }
+}
+
+/// We could not do our work: an operator must know.
+fn failed(error: Error) -> Refusal {
+    error!("a message was not accepted: {error}");
+    fault("failure", refusal::refusal(&error))
+}
+
+fn tell_taken(session: &Session, transaction: &Transaction, taken: &Taken, delay: Duration) -> (Fate, Reply, bool) {
+    let policy = &transaction.policy;
+    let (fate, reply) = match taken {
+        Taken::Queued { receipt, held: false } => (Fate::Received, refusal::accepted(receipt)),
+        Taken::Queued { receipt, held: true } => (Fate::Held, refusal::accepted(receipt)),
+        Taken::Discarded => (Fate::Discarded, refusal::discarded(policy.id)),
+    };
+    // A message on hold was received; its hold is told by the queue.
+    let event = if fate == Fate::Held { Fate::Received } else { fate };
+    info!(
+        target: "mail", event = event.name(), message = %policy.id, session = %session.id, peer = %session.peer_name(),
+        reverse_path = %policy.reverse_path, forward_path = %forward_paths(transaction), stage = "data", %reply,
+        delay = delay.as_secs_f64(),
+    );
+    (fate, reply, false)
+}
+
+fn tell_refused(session: &Session, transaction: &mut Transaction, refusal: &Refusal) -> (Fate, Reply, bool) {
+    if let Some(rule) = refusal.rule {
+        transaction.note_rule(Stage::Data, rule, None, &refusal.reply);
+    }
+    let policy = &transaction.policy;
+    let reply = refusal::with_id(&refusal.reply, policy.id);
+    let fate = Fate::of(&reply);
+    info!(
+        target: "mail", event = fate.name(), message = %policy.id, session = %session.id, peer = %session.peer_name(),
+        reverse_path = %policy.reverse_path, forward_path = %forward_paths(transaction), stage = "data",
+        plugin = refusal.plugin.as_deref(), %reply,
+    );
+    (fate, reply, refusal.disconnect)
+}
+
+/// The recipients on one line of a log; of many the first and a number.
+fn forward_paths(transaction: &Transaction) -> String {
+    match transaction.policy.recipients.as_slice() {
+        [] => String::new(),
+        [one] => one.path.to_string(),
+        [first, others @ ..] => format!("{} and {} more", first.path, others.len()),
+    }
+}
+
+/// A century; `Instant` cannot hold `Duration::MAX` more.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,0 +1,66 @@
+//! What all sessions of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use message::Id;
+use net::tls::ServerTls;
+use net::{Permits, Resolver};
+use policy::trace::Journal;
+use queue::Queue;
+use smtp::server::Settings;
+
+use crate::config::{Config, ListenerConfig};
+
+/// The rooms that incoming mail meets.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Where messages go.
+    pub queue: Queue,
+    /// Who is asked.
+    pub policy: Arc<policy::Host>,
+    /// Our certificates.
+    pub tls: ServerTls,
+    /// Finds the names of clients for Received fields.
+    pub resolver: Resolver,
+    /// Where the story of each transaction is told.
+    pub journal: Journal,
+}
+
+/// One listener, with what all its sessions share.
+pub(crate) struct Entrance {
+    pub(crate) config: ListenerConfig,
+    /// How the machines of its sessions are set up.
+    pub(crate) settings: Arc<Settings>,
+    /// Its own, so that a TLS session of one service is not resumed on another.
+    pub(crate) tls: ServerTls,
+}
+
+/// Configuration, rooms, permits and names: what a session needs from its server.
+pub(crate) struct House {
+    pub(crate) config: Config,
+    pub(crate) rooms: Rooms,
+    pub(crate) permits: Permits,
+    unique: AtomicU32,
+}
+
+impl House {
+    pub(crate) fn new(config: Config, rooms: Rooms) -> Self {
+        let permits = Permits::new(config.limits.sessions, config.limits.sessions_per_address);
+        // Two servers, and a server after its restart, begin at different numbers.
+        let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) as u32;
+        Self { config, rooms, permits, unique: AtomicU32::new(first) }
+    }
+
+    /// A name for a session or a transaction.
+    pub(crate) fn new_id(&self) -> Id {
+        Id::new(now(), self.unique.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The time of day.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock of the room")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}

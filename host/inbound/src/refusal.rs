@@ -1,0 +1,137 @@
+//! What peers hear from us: the only place where an [`Error`] or a rule of the host becomes words.
+//!
+//! Peers learn what they can act on, and nothing about our inside.
+
+use message::Id;
+use queue::Receipt;
+use smtp::Reply;
+
+use crate::error::Error;
+
+/// Why we could not do our work. Never a permanent reply: the fault is ours, the message is good.
+pub(crate) fn refusal(error: &Error) -> Reply {
+    match error {
+        Error::Queue(queue::Error::Full { .. }) => Reply::new(452, "4.3.1 Insufficient system storage, try again later"),
+        Error::Queue(queue::Error::Closed) => shutting_down(),
+        Error::Queue(_) | Error::Bind { .. } | Error::Tls(_) | Error::ProxyOnUnix { .. } => {
+            Reply::new(451, "4.3.0 Local error in processing, try again later")
+        }
+    }
+}
+
+/// The reply to the final dot. It takes a [`Receipt`], so nobody can promise a message that is not on disk
+/// (RFC 5321 §6.1).
+pub(crate) fn accepted(receipt: &Receipt) -> Reply {
+    queued(receipt.id())
+}
+
+/// What the client of a discarded message hears: the same.
+pub(crate) fn discarded(id: Id) -> Reply {
+    queued(id)
+}
+
+fn queued(id: Id) -> Reply {
+    Reply::new(250, format!("2.0.0 Ok: queued as {id}"))
+}
+
+/// The same refusal, with the transaction's name, by which an operator finds what decided it.
+pub(crate) fn with_id(reply: &Reply, id: Id) -> Reply {
+    let mark = format!(" ({id})");
+    let text = reply.lines().join("\n");
+    if reply.is_positive() || text.ends_with(&mark) {
+        return reply.clone();
+    }
+    let text = match reply.enhanced() {
+        Some(status) => format!("{status} {text}{mark}"),
+        None => format!("{text}{mark}"),
+    };
+    Reply::new(reply.code(), text)
+}
+
+/// In place of a greeting: the server has as many sessions as it may.
+pub(crate) fn too_busy() -> Reply {
+    Reply::new(421, "4.3.2 Too many connections, try again later")
+}
+
+/// In place of a greeting: this client has as many sessions as it may.
+pub(crate) fn too_many_of_yours() -> Reply {
+    Reply::new(421, "4.7.0 Too many connections from your address, try again later")
+}
+
+/// RFC 5321 §3.8: a server that stops says 421.
+pub(crate) fn shutting_down() -> Reply {
+    Reply::new(421, "4.3.2 Service shutting down, try again later")
+}
+
+/// A bug of ours ended the session.
+pub(crate) fn broken() -> Reply {
+    Reply::new(421, "4.3.0 Internal error, closing connection")
+}
+
+/// RFC 5321 §3.6.2: relaying is for clients that may.
+pub(crate) fn relaying_denied() -> Reply {
+    Reply::new(550, "5.7.1 Relaying denied")
+}
+
+/// RFC 5321 §3.3: no such mailbox.
+pub(crate) fn unknown_user() -> Reply {
+    Reply::new(550, "5.1.1 No such user here")
+}
+
+/// RFC 6409 §4.2: 554 for a domain that is not fully qualified, in MAIL.
+pub(crate) fn unqualified_sender() -> Reply {
+    Reply::new(554, "5.1.8 Sender's domain must be fully qualified")
+}
+
+/// RFC 6409 §4.2: 554 for a domain that is not fully qualified, in RCPT.
+pub(crate) fn unqualified_recipient() -> Reply {
+    Reply::new(554, "5.1.2 Recipient's domain must be fully qualified")
+}
+
+/// A plugin named a recipient at the data stage that is not here.
+pub(crate) fn bad_recipient_by_policy() -> Reply {
+    Reply::new(451, "4.3.5 Server is configured wrong, try again later")
+}
+
+/// RFC 4954 §6
+pub(crate) fn wrong_password() -> Reply {
+    Reply::new(535, "5.7.8 Authentication credentials invalid")
+}
+
+/// RFC 4954 §6: an identity to act for that is not the one that logged in.
+pub(crate) fn wrong_authorization() -> Reply {
+    Reply::new(535, "5.7.8 You may act for yourself only")
+}
+
+/// RFC 4954 §6
+pub(crate) fn login_failed() -> Reply {
+    Reply::new(454, "4.7.0 Temporary authentication failure")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(reply: &str, expected: &str) {
+        let id: Id = "0123456789ABCDEF".parse().unwrap();
+        let reply: Reply = reply.parse().unwrap();
+        assert_eq!(with_id(&reply, id).to_string(), expected);
+        assert_eq!(with_id(&with_id(&reply, id), id).to_string(), expected, "the id stands once");
+    }
+
+    #[test]
+    fn a_refusal_ends_with_the_id_of_its_transaction() {
+        check("550 5.7.1 Not here", "550 5.7.1 Not here (0123456789ABCDEF)");
+        check("451 Later", "451 Later (0123456789ABCDEF)");
+        check("550 5.7.1 Not here\nnor there", "550 5.7.1 Not here nor there (0123456789ABCDEF)");
+        check("250 2.1.5 Ok", "250 2.1.5 Ok");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_fault_of_the_message() {
+        let full = Error::Queue(queue::Error::Full { what: "free space".to_owned() });
+        assert_eq!(refusal(&full).code(), 452);
+        let broken = Error::Queue(queue::Error::NotDurable("Input/output error (os error 5)".to_owned()));
+        assert_eq!(refusal(&broken).to_string(), "451 4.3.0 Local error in processing, try again later");
+    }
+}

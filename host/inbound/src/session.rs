@@ -1,0 +1,359 @@
+//! One session: a stream on one side, the machine on the other. The loop holds no rules; what the machine asks is
+//! answered in [`answer`](crate::answer), the end of data in [`content`](crate::content).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use message::Id;
+use net::Stream;
+use smtp::Reply;
+use smtp::server::{Output, Protocol, Server, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument, debug, error, info_span, trace};
+
+use crate::config::{Config, ListenerConfig, Role, TlsUse};
+use crate::counters;
+use crate::house::{Entrance, House};
+use crate::listener::Phase;
+use crate::refusal;
+use crate::transaction::{Fate, Transaction};
+
+/// Everything one session knows.
+pub(crate) struct Session {
+    pub(crate) house: Arc<House>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) id: Id,
+    pub(crate) peer: Peer,
+    pub(crate) machine: Server,
+    pub(crate) policy: policy::Session,
+    pub(crate) client_name: ClientName,
+    pub(crate) helo: Option<Helo>,
+    /// Who logged in.
+    pub(crate) login: Option<String>,
+    pub(crate) wrong_passwords: u32,
+    pub(crate) transaction: Option<Transaction>,
+    /// A transaction that the machine ended, until the reply to its client tells how.
+    gone: Option<Transaction>,
+    stream: Option<Stream>,
+    phase: watch::Receiver<Phase>,
+    /// When this session must be over, once the server drains.
+    until: Option<Instant>,
+    /// When the machine last had something to do: the client's time runs from here.
+    waiting_since: Instant,
+}
+
+/// The two ends of a connection, as a PROXY header or the socket tells them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The client; none on a Unix socket.
+    pub(crate) client: Option<SocketAddr>,
+    /// The address it came to.
+    pub(crate) server: SocketAddr,
+}
+
+impl Peer {
+    /// A program on the other side of a Unix socket.
+    pub(crate) fn local() -> Self {
+        Self { client: None, server: NOWHERE }
+    }
+
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.client.map(|address| address.ip().to_canonical())
+    }
+}
+
+/// What the client called itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Helo {
+    pub(crate) name: String,
+    pub(crate) extended: bool,
+}
+
+/// Why the loop ended without the machine's consent.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("connection lost: {0}")]
+    Lost(#[from] io::Error),
+    #[error("the client does not take our replies")]
+    Deaf,
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[source] net::tls::TlsError),
+    #[error("the server stops")]
+    Stopped,
+}
+
+impl Session {
+    pub(crate) fn new(
+        house: Arc<House>,
+        entrance: Arc<Entrance>,
+        stream: Stream,
+        peer: Peer,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
+        let id = house.new_id();
+        let facts = policy::SessionFacts {
+            id,
+            listener: entrance.config.name.clone(),
+            origin: entrance.config.role.origin(),
+            client: peer.client.unwrap_or(NOWHERE),
+            server: peer.server,
+        };
+        let mut session = Self {
+            machine: Server::new(Arc::clone(&entrance.settings)),
+            policy: policy::Session::new(house.rooms.policy.current(), facts),
+            client_name: ClientName::look_up(&house, entrance.config.role, &peer),
+            house,
+            entrance,
+            id,
+            peer,
+            helo: None,
+            login: None,
+            wrong_passwords: 0,
+            transaction: None,
+            gone: None,
+            stream: Some(stream),
+            phase,
+            until: None,
+            waiting_since: Instant::now(),
+        };
+        session.note_tls();
+        session
+    }
+
+    /// Holds the conversation to its end. A bug ends this session and no other.
+    pub(crate) async fn run(mut self) {
+        let span = info_span!("session", session = %self.id, listener = %self.entrance.config.name, peer = %self.peer_name());
+        let began = Instant::now();
+        async {
+            counters::session_began(&self.entrance.config.name);
+            match AssertUnwindSafe(self.converse()).catch_unwind().await {
+                Ok(Ok(())) => debug!("session ended"),
+                Ok(Err(End::Stopped)) => self.say_last(&refusal::shutting_down()).await,
+                Ok(Err(end)) => debug!("session ended: {end}"),
+                Err(panic) => {
+                    error!("a bug ended the session: {}", panic_text(panic.as_ref()));
+                    self.say_last(&refusal::broken()).await;
+                }
+            }
+            self.tell_gone(b"");
+            self.end_transaction(Fate::Abandoned, None);
+            counters::session_ended(&self.entrance.config.name, began.elapsed());
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// The command loop.
+    async fn converse(&mut self) -> Result<(), End> {
+        loop {
+            match self.machine.poll_output() {
+                Some(Output::Send(octets)) => {
+                    self.tell_gone(&octets);
+                    self.write(&octets).await?;
+                    self.machine.reuse(octets);
+                }
+                Some(Output::Ask(question)) => {
+                    self.tell_gone(b"");
+                    let answer = self.decide(question).await;
+                    self.machine.handle_answer(answer);
+                }
+                Some(Output::Content(piece)) => self.take_in(piece).await,
+                Some(Output::Reset) => self.gone = self.transaction.take(),
+                Some(Output::StartTls) => self.start_tls().await?,
+                Some(Output::Close) => return self.close().await,
+                None => self.read().await?,
+            }
+        }
+    }
+
+    /// Waits for the client, the server's end or the deadline, whichever is first.
+    async fn read(&mut self) -> Result<(), End> {
+        let deadline = self.deadline();
+        let Self { stream, machine, phase, .. } = self;
+        let Some(stream) = stream else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        machine.input().reserve(READ_OCTETS);
+        tokio::select! {
+            read = timeout_at(deadline, stream.read_buf(machine.input())) => match read {
+                Ok(Ok(0)) => machine.handle_eof(),
+                Ok(Ok(octets)) => {
+                    trace!(octets, "read");
+                    machine.handle_input();
+                }
+                Ok(Err(source)) => return Err(End::Lost(source)),
+                Err(_) if self.until.is_some_and(|until| until <= deadline) => return Err(End::Stopped),
+                Err(_) => machine.handle_timeout(),
+            },
+            until = Phase::draining(phase), if self.until.is_none() => {
+                self.until = Some(until);
+                machine.handle_shutdown();
+            }
+        }
+        Ok(())
+    }
+
+    /// When the client must have said something whole.
+    ///
+    /// A command's time runs from our last reply and not from its last octet, so that nobody holds a session by
+    /// sending an octet a minute. Content must keep a minimum rate besides.
+    fn deadline(&self) -> Instant {
+        let mut deadline = self.waiting_since + self.machine.timeout();
+        if let Some(incoming) = self.transaction.as_ref().and_then(|transaction| transaction.incoming.as_ref()) {
+            deadline = deadline.min(incoming.deadline(&self.house.config.limits));
+        }
+        self.until.map_or(deadline, |until| until.min(deadline))
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> Result<(), End> {
+        counters::replies(octets);
+        trace!(octets = octets.len(), "write");
+        let patience = self.house.config.limits.write;
+        let Some(stream) = &mut self.stream else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        let written = timeout(patience, async {
+            stream.write_all(octets).await?;
+            stream.flush().await
+        });
+        written.await.map_err(|_| End::Deaf)??;
+        self.waiting_since = Instant::now();
+        Ok(())
+    }
+
+    /// A piece of content, into the draft.
+    async fn take_in(&mut self, piece: Bytes) {
+        self.waiting_since = Instant::now();
+        if let Some(incoming) = self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut()) {
+            incoming.take_in(piece).await;
+        }
+    }
+
+    /// RFC 3207 §4: the 220 is sent, the handshake follows, and then everything begins anew.
+    async fn start_tls(&mut self) -> Result<(), End> {
+        let Some(stream) = self.stream.take() else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        let patience = self.house.config.limits.tls_handshake;
+        let stream = self.entrance.tls.accept(stream, patience).await.map_err(End::Handshake)?;
+        self.stream = Some(stream);
+        self.machine.handle_tls_established();
+        self.policy.reset_for_starttls();
+        self.helo = None;
+        self.login = None;
+        self.note_tls();
+        self.waiting_since = Instant::now();
+        Ok(())
+    }
+
+    /// The machine ended a transaction: by a refusal of the content, or because the client gave up. The last of these
+    /// replies says which.
+    fn tell_gone(&mut self, replies: &[u8]) {
+        let Some(transaction) = self.gone.take() else { return };
+        let last = replies.trim_ascii_end().rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
+        let reply = str::from_utf8(last).ok().and_then(|line| line.parse::<Reply>().ok());
+        let refused = reply.filter(|reply| !reply.is_positive());
+        self.tell(transaction, refused.as_ref().map_or(Fate::Abandoned, Fate::of), refused);
+    }
+
+    fn note_tls(&mut self) {
+        if let Some(tls) = self.stream.as_ref().and_then(Stream::tls) {
+            debug!(version = %tls.version, cipher = %tls.cipher, "TLS");
+            self.policy.set_tls(policy::TlsInfo {
+                version: tls.version.clone(),
+                cipher: tls.cipher.clone(),
+                server_name: tls.server_name.clone(),
+            });
+        }
+    }
+
+    /// The TLS of the connection, if it has any.
+    pub(crate) fn tls(&self) -> Option<net::TlsInfo> {
+        self.stream.as_ref().and_then(Stream::tls).cloned()
+    }
+
+    async fn close(&mut self) -> Result<(), End> {
+        if let Some(stream) = &mut self.stream {
+            // RFC 5321 §4.1.1.10: the reply goes out before the connection ends. A client that is gone does not matter.
+            let _ = timeout(GOODBYE, stream.shutdown()).await;
+        }
+        Ok(())
+    }
+
+    async fn say_last(&mut self, reply: &Reply) {
+        let mut octets = Vec::new();
+        reply.write(&mut octets);
+        if let Some(stream) = &mut self.stream {
+            let _ = timeout(GOODBYE, async {
+                stream.write_all(&octets).await?;
+                stream.shutdown().await
+            })
+            .await;
+        }
+    }
+
+    pub(crate) fn peer_name(&self) -> String {
+        self.peer.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string())
+    }
+
+    pub(crate) fn is_lmtp(&self) -> bool {
+        self.entrance.config.role == Role::Lmtp
+    }
+}
+
+/// The client's verified name, looked up beside the conversation; a Received field takes it if it has come by then.
+pub(crate) struct ClientName(Option<tokio::task::JoinHandle<Option<String>>>);
+
+impl ClientName {
+    fn look_up(house: &House, role: Role, peer: &Peer) -> Self {
+        let (Some(ip), Role::Mx) = (peer.ip(), role) else { return Self(None) };
+        let resolver = house.rooms.resolver.clone();
+        Self(Some(tokio::spawn(async move { resolver.names_of(ip).await.ok()?.into_iter().next() })))
+    }
+
+    pub(crate) async fn get(&mut self) -> Option<String> {
+        let task = self.0.take_if(|task| task.is_finished())?;
+        task.await.ok()?
+    }
+}
+
+impl Drop for ClientName {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// How the machines of a listener's sessions are set up.
+pub(crate) fn settings(config: &Config, listener: &ListenerConfig) -> Settings {
+    let users = !config.users.is_empty();
+    Settings {
+        hostname: config.hostname.clone(),
+        protocol: if listener.role == Role::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
+        tls_offered: matches!(listener.tls, TlsUse::Offered | TlsUse::Required),
+        tls_required: listener.tls == TlsUse::Required,
+        tls_active: listener.tls == TlsUse::Implicit,
+        mechanisms: if listener.auth && users { MECHANISMS.to_vec() } else { Vec::new() },
+        auth_without_tls: listener.auth_without_tls,
+        auth_required: listener.auth_required,
+        limits: listener.limits.clone(),
+        software: "Gatepost".to_owned(),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
+}
+
+/// What the ends of a Unix socket look like to plugins.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const MECHANISMS: [smtp::sasl::Mechanism; 2] = [smtp::sasl::Mechanism::Plain, smtp::sasl::Mechanism::Login];
+/// For one read: a TLS record, and more content than a segment brings.
+const READ_OCTETS: usize = 16 * 1024;
+/// For a last reply that nobody may be waiting for.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,0 +1,20 @@
+//! A server in this process, with a real queue in a temporary folder and no plugins, and clients that talk to it.
+
+#[path = "inbound/access.rs"]
+mod access;
+#[path = "inbound/content.rs"]
+mod content;
+#[path = "inbound/drain.rs"]
+mod drain;
+#[path = "inbound/limits.rs"]
+mod limits;
+#[path = "inbound/lmtp.rs"]
+mod lmtp;
+#[path = "inbound/plain.rs"]
+mod plain;
+#[path = "inbound/proxy.rs"]
+mod proxy;
+#[path = "inbound/submission.rs"]
+mod submission;
+#[path = "inbound/world.rs"]
+mod world;

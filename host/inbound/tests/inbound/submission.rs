@@ -1,0 +1,93 @@
+//! Mail of our own users (RFC 6409, RFC 8314).
+
+use crate::world::{Client, World, plain};
+
+async fn logged_in(world: &World) -> Client {
+    let mut client = world.client("submission").await;
+    client.start_tls_after_ehlo().await;
+    client.say("EHLO client.example.net", "250").await;
+    client.say(&format!("AUTH PLAIN {}", plain("alice@example.test", "correct horse")), "235").await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starttls_and_auth_come_before_mail() {
+    let world = World::start().await;
+    let mut client = world.client("submission").await;
+    let offer = client.say("EHLO client.example.net", "250").await;
+    assert!(offer.contains("STARTTLS") && !offer.contains("AUTH"), "{offer}");
+    client.say(&format!("AUTH PLAIN {}", plain("alice@example.test", "correct horse")), "5").await;
+    client.say("MAIL FROM:<alice@example.test>", "530 5.7.0").await;
+    client.start_tls().await;
+    let offer = client.say("EHLO client.example.net", "250").await;
+    assert!(offer.contains("AUTH PLAIN LOGIN") && !offer.contains("STARTTLS"), "{offer}");
+    client.say("MAIL FROM:<alice@example.test>", "530 5.7.0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_sends_everywhere_and_what_is_missing_is_added() {
+    let world = World::start().await;
+    let mut client = logged_in(&world).await;
+    client.say("MAIL FROM:<alice@example.test>", "250").await;
+    client.say("RCPT TO:<eve@example.net>", "250").await;
+    client.say("DATA", "354").await;
+    client.say("From: alice@example.test\r\nBcc: eve@example.net\r\nSubject: hello\r\n\r\ntext\r\n.", "250").await;
+    let (detail, content) = world.message().await;
+    assert_eq!(detail.message.origin, "submission");
+    assert!(content.contains("with ESMTPSA "), "{content}");
+    let head = content.split("\r\n\r\n").next().unwrap();
+    assert!(head.contains("\r\nDate: "), "{head}");
+    assert!(head.contains("\r\nMessage-ID: <") && head.contains("@mx.example.test>"), "{head}");
+    assert!(!head.contains("Bcc") && !head.contains("Return-Path"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_wrote_stays() {
+    let world = World::start().await;
+    let mut client = logged_in(&world).await;
+    client.say("MAIL FROM:<alice@example.test>", "250").await;
+    client.say("RCPT TO:<bob@example.test>", "250").await;
+    client.say("DATA", "354").await;
+    let content = "Date: Sat, 21 Nov 2026 12:00:00 +0100\r\nmessage-id: <1@client.example.net>\r\nSubject: hello\r\n\r\ntext\r\n";
+    client.say(&format!("{content}."), "250").await;
+    let (_, stored) = world.message().await;
+    assert!(stored.ends_with(content), "{stored}");
+    assert_eq!(stored.matches("Date: ").count() + stored.to_ascii_lowercase().matches("message-id: ").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_speaks_tls_from_the_first_octet_and_login_works() {
+    let world = World::start().await;
+    let mut client = world.silent_client("submissions").await;
+    client.handshake().await;
+    client.expect("220 mx.example.test").await;
+    client.say("EHLO client.example.net", "250").await;
+    client.say("AUTH LOGIN", "334").await;
+    client.say("YWxpY2VAZXhhbXBsZS50ZXN0", "334").await; // alice@example.test
+    client.say("Y29ycmVjdCBob3JzZQ==", "235").await; // correct horse
+    client.say("MAIL FROM:<alice@example.test>", "250").await;
+    client.say("RCPT TO:<eve@example.net>", "250").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_passwords_are_refused_and_after_three_the_session_ends() {
+    let world = World::start().await;
+    let mut client = world.client("submission").await;
+    client.start_tls_after_ehlo().await;
+    client.say("EHLO client.example.net", "250").await;
+    client.say(&format!("AUTH PLAIN {}", plain("alice@example.test", "wrong")), "535 5.7.8").await;
+    client.say(&format!("AUTH PLAIN {}", plain("nobody@example.test", "correct horse")), "535 5.7.8").await;
+    client.say("MAIL FROM:<alice@example.test>", "530").await;
+    client.say(&format!("AUTH PLAIN {}", plain("alice@example.test", "")), "421").await;
+    client.expect_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envelopes_of_users_are_fully_qualified() {
+    let world = World::start().await;
+    let mut client = logged_in(&world).await;
+    client.say("MAIL FROM:<alice@laptop>", "554 5.1.8").await;
+    client.say("MAIL FROM:<alice@example.test>", "250").await;
+    client.say("RCPT TO:<eve@desk>", "554 5.1.2").await;
+    client.say("RCPT TO:<eve@example.net>", "250").await;
+}
