@@ -69,7 +69,7 @@ fn encoded_word(text: &str) -> Option<(String, usize)> {
     let window = text.as_bytes().get(2..).map(|rest| &rest[..rest.len().min(LONGEST_WORD)])?;
     let mut parts = window.splitn(3, |octet| *octet == b'?');
     let (charset, encoding, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    let end = rest.windows(2).position(|pair| pair == b"?=")?;
+    let end = memchr::memmem::find(rest, b"?=")?;
     let encoded = &rest[..end];
     let octets = match encoding {
         b"B" | b"b" => base64_decode(encoded)?,

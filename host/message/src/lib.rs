@@ -15,6 +15,8 @@ mod fold;
 mod header;
 mod id;
 pub mod mime;
+#[cfg(test)]
+mod mutations;
 mod octets;
 pub mod report;
 mod structure;

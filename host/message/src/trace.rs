@@ -103,9 +103,13 @@ impl Received<'_> {
     fn origin(&self) -> String {
         // A name that is none is not given out for one: it moves into a comment, where it breaks nothing.
         let (domain, comment) = match self.from_helo.parse::<Host>() {
+            // RFC 6531 §3.7.3: U-labels only where the message may have UTF-8 in its header.
+            Ok(Host::Domain(domain)) if !self.protocol.utf8 => {
+                (domain.to_ascii().into_owned(), String::new())
+            }
             Ok(host) => (host.to_string(), String::new()),
             Err(_) if self.from_helo.is_empty() => ("unknown".to_owned(), String::new()),
-            Err(_) => ("unknown".to_owned(), format!(" (HELO {})", printable(self.from_helo))),
+            Err(_) => ("unknown".to_owned(), format!(" (HELO {})", self.carried(self.from_helo))),
         };
         let mut clause = format!("from {domain}");
         if let Some(client) = self.client {
@@ -127,6 +131,15 @@ impl Received<'_> {
             clause.push_str(&comment);
         }
         clause
+    }
+
+    /// Text of strangers, without what the header of this message cannot have.
+    fn carried(&self, text: &str) -> String {
+        let mut text = printable(text);
+        if !self.protocol.utf8 {
+            text = text.replace(|character: char| !character.is_ascii(), "?");
+        }
+        text
     }
 }
 

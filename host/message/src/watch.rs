@@ -83,7 +83,7 @@ impl Watch {
                 if let Some(end) = scan.advance(buffer) {
                     self.begin_body(end);
                     self.update(rest);
-                } else if let Some(defect) = self.header_defect() {
+                } else if let Some(defect) = self.header_defect(None) {
                     self.state = State::Defect(defect);
                 }
             }
@@ -117,7 +117,7 @@ impl Watch {
 
     /// The header ends at `end` of the buffer; what is behind it there is body.
     fn begin_body(&mut self, end: usize) {
-        if let Some(defect) = self.header_defect() {
+        if let Some(defect) = self.header_defect(Some(end)) {
             self.state = State::Defect(defect);
             return;
         }
@@ -135,11 +135,12 @@ impl Watch {
         self.update(&body);
     }
 
-    fn header_defect(&self) -> Option<Defect> {
+    /// What is wrong with the header so far, or with the whole of it if it has ended.
+    fn header_defect(&self, end: Option<usize>) -> Option<Defect> {
         let State::Header { buffer, scan } = &self.state else { return None };
         if scan.fields() > self.limits.header_fields {
             Some(Defect::TooManyFields(self.limits.header_fields))
-        } else if buffer.len() > self.limits.header_octets {
+        } else if end.unwrap_or(buffer.len()) > self.limits.header_octets {
             Some(Defect::HeaderTooLarge(self.limits.header_octets))
         } else {
             None

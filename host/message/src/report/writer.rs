@@ -49,8 +49,9 @@ impl Report {
 
     fn head(&self, boundary: &str, eight_bit: bool) -> String {
         let mta = self.plain(&self.reporting_mta);
+        // RFC 3461 §6.2: From names a person who answers for this server.
         let mut head = format!(
-            "From: Mail Delivery System <MAILER-DAEMON@{mta}>\r\n\
+            "From: Mail Delivery System <postmaster@{mta}>\r\n\
              To: {}\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@{mta}>\r\n",
             self.to,
             self.subject(),

@@ -76,6 +76,8 @@ fn hostile_names_stay_in_their_place() {
     check("x\r\nBcc: y", None, "unknown ([192.0.2.1]) (HELO x??Bcc:?y)");
     check("x) by evil; (", None, "unknown ([192.0.2.1]) (HELO x??by?evil???)");
     check("a.example", Some("b) (c"), "a.example (b???c [192.0.2.1])");
+    check("ü b", None, "unknown ([192.0.2.1]) (HELO ??b)");
+    check("bücher.example", None, "xn--bcher-kva.example ([192.0.2.1])");
     check("\u{2028}\u{85}\\", None, "unknown ([192.0.2.1]) (HELO ???)");
     let long = "x".repeat(5000);
     let field = written(&Received { from_helo: &long, ..example() });
