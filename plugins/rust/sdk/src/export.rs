@@ -1,6 +1,6 @@
-//! How a [`Plugin`] becomes a component.
+//! How a [`Plugin`](crate::Plugin) becomes a component.
 
-/// Makes a component of a [`Plugin`]: the type, and the stages at which the host is to ask it.
+/// Makes a component of a [`Plugin`](crate::Plugin): the type, and the stages at which the host is to ask it.
 ///
 /// The stages are `connect`, `helo`, `mail`, `rcpt`, `data`, `route` and `outcome`. Name, version
 /// and description are those of the crate. On targets other than WebAssembly nothing is exported,
