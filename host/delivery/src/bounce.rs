@@ -1,0 +1,255 @@
+//! Notice → report: what a sender has to be told becomes a message with a null reverse-path.
+//!
+//! The queue decides who is told what (RFC 3461 §4.1), and never gives out a notice about a message with a null reverse-path; the
+//! room `message` writes the report (RFC 3464). Here the two meet.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use bytes::Bytes;
+use message::{
+    Body, Header, Id, Octets,
+    report::{Action, Report, ReportedRecipient, Returned},
+};
+use metrics::counter;
+use queue::{Accept, Notice, NoticeKind, QueuedRecipient, Receipt, RecipientState};
+use smtp::{
+    BodyType, EnhancedStatus, Envelope, ForwardPath, MailParameters, Mailbox, Notify,
+    OriginalRecipient, RcptParameters, Recipient, Ret, ReversePath,
+};
+use tokio::sync::watch;
+
+use crate::{House, clock, content::read, metric, report};
+
+/// Takes notices from the queue until the room stops.
+pub(crate) async fn run(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let notice = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            notice = house.rooms.queue.next_notice() => notice,
+        };
+        let Some(notice) = notice else { return };
+        let id = notice.message.id;
+        if let Err(error) = tell(&house, notice).await {
+            // The notice was dropped, so it comes again.
+            tracing::error!(message = %id, %error, "a sender could not be told; trying again");
+        }
+    }
+}
+
+/// Why a sender could not be told.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the content cannot be read")]
+    Read(#[source] io::Error),
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+}
+
+async fn tell(house: &House, notice: Notice) -> Result<(), Error> {
+    let ReversePath::Mailbox(to) = notice.message.reverse_path.clone() else {
+        // RFC 5321 §4.5.5: nobody is told about a notification.
+        return Ok(notice.dropped().await?);
+    };
+    let returned = returned(house, &notice).await?;
+    let id = Id::new(clock::now(), fold(clock::random()));
+    let text = write(house, &notice, id, &to, returned);
+    let receipt = commit(house, &notice, id, to, text).await?;
+    log(house, &notice, &receipt);
+    Ok(notice.done(&receipt).await?)
+}
+
+/// What of the message goes back with the report.
+async fn returned(house: &House, notice: &Notice) -> Result<Returned, Error> {
+    let message = &notice.message;
+    let limits = &house.config.limits;
+    // RFC 3461 §4.3: RET is about failures; every other report returns the header section only.
+    let full = notice.kind == NoticeKind::Failure
+        && message.parameters.ret == Some(Ret::Full)
+        && message.size <= limits.returned;
+    let octets =
+        if full { message.size } else { message.head_octets().min(limits.returned_header) };
+    let content = notice.content()?;
+    let length = usize::try_from(octets.min(content.len())).unwrap_or(usize::MAX);
+    let read = tokio::task::spawn_blocking(move || read(&content, 0, length)).await;
+    let octets = read.map_err(io::Error::other).flatten().map_err(Error::Read)?;
+    Ok(if full { Returned::Full(octets) } else { Returned::Headers(octets) })
+}
+
+fn write(house: &House, notice: &Notice, id: Id, to: &Mailbox, returned: Returned) -> Bytes {
+    let message = &notice.message;
+    let recipients: Vec<ReportedRecipient> =
+        notice.recipients.iter().map(|recipient| reported(notice, recipient)).collect();
+    let international = message.parameters.smtputf8
+        || to.needs_smtputf8()
+        || notice.recipients.iter().any(|recipient| !recipient.path.to_string().is_ascii());
+    let report = Report {
+        id,
+        reporting_mta: house.config.hostname.clone(),
+        to: to.clone(),
+        envid: message.parameters.envid.clone(),
+        arrival: message.received,
+        recipients,
+        returned,
+        smtputf8: international,
+        date: clock::now(),
+        explanation: explanation(house, notice),
+    };
+    report.write().into()
+}
+
+/// One recipient in the words of RFC 3464 §2.3.
+fn reported(notice: &Notice, recipient: &QueuedRecipient) -> ReportedRecipient {
+    let (action, class) = match (&recipient.state, notice.kind) {
+        (RecipientState::Delivered, _) => (Action::Delivered, 2),
+        (RecipientState::Relayed { .. }, _) => (Action::Relayed, 2),
+        (RecipientState::Expanded, _) => (Action::Expanded, 2),
+        (RecipientState::Failed | RecipientState::Expired | RecipientState::Discarded, _) => {
+            (Action::Failed, 5)
+        }
+        (RecipientState::Pending | RecipientState::Held(_), _) => (Action::Delayed, 4),
+    };
+    let said = recipient.last.as_ref().and_then(smtp::Reply::enhanced);
+    let status = match recipient.state {
+        // RFC 3463 §3.5: delivery time expired.
+        RecipientState::Expired => EnhancedStatus::new(4, 4, 7),
+        // RFC 3464 §2.3.4: the status has to be of the class that the action says.
+        _ => {
+            said.filter(|status| status.class == class).unwrap_or(EnhancedStatus::new(class, 0, 0))
+        }
+    };
+    let is_delay = action == Action::Delayed;
+    ReportedRecipient {
+        final_recipient: recipient.path.clone(),
+        original: original(recipient),
+        action,
+        status,
+        // RFC 3464 §2.3.6: the words of another host; our own stand in the explanation.
+        diagnostic: recipient.last.clone().filter(|_| recipient.last_peer.is_some()),
+        remote_mta: recipient.last_peer.as_deref().map(host_name),
+        will_retry_until: is_delay.then_some(notice.message.expires),
+        last_attempt: recipient.last_attempt,
+    }
+}
+
+/// RFC 3464 §2.3.1: ORCPT as it came; without it, the address that the client gave if it is another one by now.
+fn original(recipient: &QueuedRecipient) -> Option<OriginalRecipient> {
+    let given = || {
+        let address = recipient.original.to_string();
+        let address_type = if address.is_ascii() { "rfc822" } else { "utf-8" };
+        (recipient.original != recipient.path)
+            .then(|| OriginalRecipient { address_type: address_type.to_owned(), address })
+    };
+    recipient.parameters.orcpt.clone().or_else(given)
+}
+
+/// The name out of `mx.example.org [192.0.2.1]:25`.
+fn host_name(peer: &str) -> String {
+    peer.split_ascii_whitespace().next().unwrap_or(peer).to_owned()
+}
+
+/// What a person reads first.
+fn explanation(house: &House, notice: &Notice) -> String {
+    let hostname = &house.config.hostname;
+    let (news, after) = match notice.kind {
+        NoticeKind::Failure => ("could not be delivered to", "It will not be tried again."),
+        NoticeKind::Delay => {
+            ("has not been delivered yet to", "It will be tried again; you need not send it again.")
+        }
+        NoticeKind::Success => {
+            ("was delivered to or passed on for", "Nothing more needs to be done.")
+        }
+    };
+    let mut text = format!("This is the mail server {hostname}.\n\nYour message {news}\n\n");
+    for recipient in &notice.recipients {
+        text.push_str(&format!("  <{}>\n", recipient.path));
+        if let Some(reply) = &recipient.last {
+            let who = recipient.last_peer.as_deref().unwrap_or(hostname);
+            text.push_str(&format!("    {who} said:\n    {reply}\n"));
+        }
+        if recipient.state == RecipientState::Expired {
+            text.push_str("    It was tried for as long as this server tries.\n");
+        }
+    }
+    text.push_str(&format!("\n{after}\n"));
+    text
+}
+
+/// Puts the report into the queue, for the sender of the message.
+async fn commit(
+    house: &House,
+    notice: &Notice,
+    id: Id,
+    to: Mailbox,
+    text: Bytes,
+) -> Result<Receipt, Error> {
+    let queue = &house.rooms.queue;
+    let head = Header::parse(text.clone()).raw().clone();
+    let body = Body::Received { offset: head.len() as u64 };
+    let smtputf8 = to.needs_smtputf8() || !head.is_ascii();
+    let mut draft = queue.draft(id)?;
+    draft.write(text.clone()).await?;
+    let envelope = Envelope {
+        // RFC 5321 §6.1: a notification has nobody to be told about it.
+        reverse_path: ReversePath::Null,
+        parameters: MailParameters {
+            smtputf8,
+            body: if text.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+            ..MailParameters::default()
+        },
+        recipients: vec![Recipient {
+            path: ForwardPath::Mailbox(to),
+            // RFC 3464 §2: reports about reports are never asked for.
+            parameters: RcptParameters { notify: Some(Notify::never()), orcpt: None },
+        }],
+    };
+    let accept = Accept {
+        envelope,
+        head,
+        body,
+        received: clock::now(),
+        hold: None,
+        notes: BTreeMap::new(),
+        routes: BTreeMap::new(),
+        originals: BTreeMap::new(),
+        origin: "notice".to_owned(),
+        notice_of: Some(notice.message.id),
+        peer: None,
+        session: String::new(),
+    };
+    Ok(queue.commit(draft, accept).await?)
+}
+
+fn log(house: &House, notice: &Notice, receipt: &Receipt) {
+    let kind = kind_name(notice.kind);
+    counter!(metric::NOTICES, "kind" => kind).increment(1);
+    tracing::info!(
+        target: "mail",
+        event = "received",
+        message = %receipt.id(),
+        reverse_path = "",
+        forward_path = %notice.message.reverse_path,
+        stage = "notice",
+        of = %notice.message.id,
+        kind,
+    );
+    if let Some(journal) = &house.rooms.journal {
+        let told: Vec<&QueuedRecipient> = notice.recipients.iter().collect();
+        let note = report::Note { kind: "notice", fate: kind, reply: None, peer: None };
+        let mut entry = report::entry(&notice.message, &told, note, Vec::new());
+        entry.reply = Some(format!("the sender was told by {}", receipt.id()));
+        journal.record(entry);
+    }
+}
+
+const fn kind_name(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::Failure => "failure",
+        NoticeKind::Delay => "delay",
+        NoticeKind::Success => "success",
+    }
+}
+
+/// The random half of an id.
+fn fold(random: u64) -> u32 {
+    u32::try_from(random >> 32).unwrap_or_default()
+}

@@ -1,0 +1,171 @@
+//! What the daemon tells this room.
+
+use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+
+use smtp::{
+    Domain, Host, LocalDomains, Route,
+    client::{ClientCredentials, Timeouts},
+};
+
+/// How mail is delivered.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our own name: said in EHLO, written into reports, and recognised in MX records.
+    pub hostname: String,
+    /// Port of the hosts that MX records name. 25, but for tests.
+    pub port: u16,
+    /// Where mail for others goes, first match first; MX where nothing matches.
+    pub routes: Vec<RouteRule>,
+    /// Which domains end here.
+    pub local: Arc<LocalDomains>,
+    /// What routes name by `auth=`.
+    pub credentials: BTreeMap<String, ClientCredentials>,
+    /// Addresses we listen on ourselves: an MX record that leads to one of them is a loop (RFC 5321 §5.1).
+    pub listeners: Vec<SocketAddr>,
+    /// What is too much.
+    pub limits: Limits,
+    /// How long replies are waited for.
+    pub timeouts: Timeouts,
+}
+
+impl Config {
+    /// No routes, no local domains: everything goes by MX.
+    #[must_use]
+    pub fn new(hostname: &str) -> Self {
+        Self {
+            hostname: hostname.to_owned(),
+            port: 25,
+            routes: Vec::new(),
+            local: Arc::new(LocalDomains::new(Vec::new())),
+            credentials: BTreeMap::new(),
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// The route that the rules give for a host, if one matches.
+    pub(crate) fn route_for(&self, host: &Host) -> Option<Route> {
+        let rule = self.routes.iter().find(|rule| rule.to.matches(host))?;
+        rule.via.clone()
+    }
+}
+
+/// One line of the routing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRule {
+    /// Which mail.
+    pub to: RouteTarget,
+    /// Where to. `None`: by MX, although a later rule would match.
+    pub via: Option<Route>,
+}
+
+/// Which domains a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// This domain only: `example.org`.
+    Domain(Domain),
+    /// Every domain below this one: `.example.org` or `*.example.org`.
+    Below(Domain),
+    /// Everything, address literals too: `*`.
+    Any,
+}
+
+impl RouteTarget {
+    fn matches(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::Domain(wanted), Host::Domain(domain)) => wanted.to_ascii() == domain.to_ascii(),
+            (Self::Below(parent), Host::Domain(domain)) => domain
+                .to_ascii()
+                .strip_suffix(parent.to_ascii().as_ref())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            (Self::Domain(_) | Self::Below(_), Host::Literal(_)) => false,
+        }
+    }
+}
+
+impl FromStr for RouteTarget {
+    type Err = smtp::AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        match text.strip_prefix("*.").or_else(|| text.strip_prefix('.')) {
+            Some(parent) => parent.parse().map(Self::Below),
+            None => text.parse().map(Self::Domain),
+        }
+    }
+}
+
+/// Bounds of the room.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Attempts at once. Each holds one connection and a buffer of 64 KiB.
+    pub attempts: usize,
+    /// Connections to one host at once, idle ones included. RFC 5321 §4.5.4.1 warns of overloading a host.
+    pub connections_per_host: usize,
+    /// Messages over one connection; then a new one is made, so that load spreads over the addresses of a host.
+    pub messages_per_connection: u32,
+    /// An idle connection is kept for the next message so long. RFC 5321 §4.5.3.2 lets a host wait 5 minutes, but it is its
+    /// connection too.
+    pub idle_connection: Duration,
+    /// To wait for a free connection to a host; then the message goes back to the queue.
+    pub wait_for_connection: Duration,
+    /// To connect to one address. A SYN is repeated after 1, 3, 7 and 15 s.
+    pub connect: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// Hosts of a domain that are tried in one attempt. RFC 5321 §5.1 asks for two at least and allows a limit.
+    pub hosts: usize,
+    /// Addresses of a host that are tried in one attempt, for the same reason.
+    pub addresses: usize,
+    /// Octets of a message that are returned with a report if RET=FULL; a larger one is returned as header section
+    /// (RFC 3461 §4.3 allows it).
+    pub returned: u64,
+    /// Octets of header section that are returned otherwise.
+    pub returned_header: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attempts: 500,
+            connections_per_host: 10,
+            messages_per_connection: 100,
+            idle_connection: Duration::from_secs(5),
+            wait_for_connection: Duration::from_secs(30),
+            connect: Duration::from_secs(30),
+            handshake: Duration::from_secs(30),
+            hosts: 10,
+            addresses: 8,
+            returned: 1024 * 1024,
+            returned_header: 256 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_match_a_domain_or_what_is_below_it() {
+        fn check(rule: &str, host: &str, expected: bool) {
+            let target: RouteTarget = rule.parse().unwrap();
+            assert_eq!(target.matches(&host.parse().unwrap()), expected, "{rule} {host}");
+        }
+        check("example.org", "example.org", true);
+        check("example.org", "EXAMPLE.ORG", true);
+        check("example.org", "a.example.org", false);
+        check(".example.org", "a.example.org", true);
+        check("*.example.org", "a.b.example.org", true);
+        check("*.example.org", "example.org", false);
+        check("*.example.org", "badexample.org", false);
+        check("*", "example.net", true);
+        check("*", "[192.0.2.1]", true);
+        check("example.org", "[192.0.2.1]", false);
+        check("bücher.example", "xn--bcher-kva.example", true);
+    }
+}

@@ -1,0 +1,206 @@
+//! Final delivery into a Maildir: written to `tmp`, flushed, renamed into `new`, and the directory flushed before anybody is told that it
+//! was delivered. (D. J. Bernstein, "Using maildir format".)
+//!
+//! Names of directories come from routes, which the configuration makes; a local part of the network never becomes a path by itself.
+//! Directories are opened once and everything else happens relative to them without following links, so swapping one for a link in
+//! the middle of a delivery leads nowhere.
+
+use std::{
+    fs::{DirBuilder, File},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    path::{Component, Path},
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use message::Octets;
+use queue::Outcome;
+use rustix::{
+    fs::{
+        AtFlags, Mode, OFlags, RenameFlags, fsync, linkat, mkdirat, open, openat, renameat_with,
+        unlinkat,
+    },
+    io::Errno,
+};
+use smtp::{ForwardPath, Reply, ReversePath};
+
+use crate::{
+    clock,
+    content::{Outgoing, PIECE, read},
+};
+
+/// Makes names that no other delivery has.
+#[derive(Debug)]
+pub(crate) struct Maildirs {
+    /// Our name as it may stand in a file name.
+    host: String,
+    /// Deliveries of this process so far.
+    deliveries: Arc<AtomicU64>,
+}
+
+impl Maildirs {
+    pub(crate) fn new(hostname: &str) -> Self {
+        // The specification: / and : are written in octal.
+        Self {
+            host: hostname.replace('/', "\\057").replace(':', "\\072"),
+            deliveries: Arc::default(),
+        }
+    }
+
+    /// One copy for each recipient.
+    pub(crate) async fn deliver(
+        &self,
+        path: &Path,
+        delivery: &queue::Delivery,
+        content: &Outgoing,
+    ) -> Vec<(usize, Outcome)> {
+        let mut outcomes = Vec::with_capacity(delivery.recipients.len());
+        for &index in &delivery.recipients {
+            let job = Job {
+                directory: path.to_owned(),
+                name: self.unique_name(clock::now()),
+                head: trace_fields(
+                    &delivery.message.reverse_path,
+                    &delivery.message.recipients[index].path,
+                ),
+                content: content.octets(),
+            };
+            let result =
+                tokio::task::spawn_blocking(move || job.run()).await.map_err(io::Error::other);
+            outcomes.push((index, outcome(path, result.flatten())));
+        }
+        outcomes
+    }
+
+    /// Seconds, then what makes it unique within them: microseconds, process, deliveries of the process, and chance.
+    fn unique_name(&self, now: SystemTime) -> String {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let number = self.deliveries.fetch_add(1, Ordering::Relaxed);
+        let (seconds, micros) = (since.as_secs(), since.subsec_micros());
+        let (process, random) = (process::id(), clock::random());
+        format!("{seconds}.M{micros}P{process}Q{number}R{random:016x}.{}", self.host)
+    }
+}
+
+/// RFC 5321 §4.4: the final delivery adds the reverse-path; `Delivered-To` says for whom this copy is.
+fn trace_fields(reverse_path: &ReversePath, forward_path: &ForwardPath) -> String {
+    format!("{}Delivered-To: {forward_path}\r\n", message::trace::return_path(reverse_path))
+}
+
+fn outcome(path: &Path, result: io::Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Delivered {
+            reply: Reply::new(250, "2.1.5 Delivered to the mailbox"),
+            peer: None,
+        },
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "no delivery to this Maildir");
+            let full =
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            let reply = if full {
+                Reply::new(452, "4.2.2 There is no room in the mailbox")
+            } else {
+                Reply::new(451, "4.2.0 The mailbox cannot be written to at the moment")
+            };
+            Outcome::Deferred { reply, peer: None, retry_in: None }
+        }
+    }
+}
+
+/// One copy to be written.
+struct Job {
+    directory: std::path::PathBuf,
+    name: String,
+    head: String,
+    content: Arc<queue::Content>,
+}
+
+impl Job {
+    fn run(self) -> io::Result<()> {
+        let maildir = Maildir::open(&self.directory)?;
+        let written = self.write(&maildir);
+        if written.is_err() {
+            // What is left in tmp is removed by every reader after 36 hours; we need not wait for that.
+            let _ = unlinkat(&maildir.tmp, &self.name, AtFlags::empty());
+        }
+        written
+    }
+
+    fn write(&self, maildir: &Maildir) -> io::Result<()> {
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file =
+            File::from(openat(&maildir.tmp, &self.name, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(self.head.as_bytes())?;
+        let mut offset = 0;
+        while offset < self.content.len() {
+            let piece = read(&*self.content, offset, PIECE)?;
+            file.write_all(&piece)?;
+            offset += piece.len() as u64;
+        }
+        file.sync_all()?;
+        maildir.publish(&self.name)
+    }
+}
+
+/// An open Maildir.
+struct Maildir {
+    tmp: OwnedFd,
+    new: OwnedFd,
+}
+
+impl Maildir {
+    /// Opens the folder, made with its three parts if it is not there.
+    fn open(path: &Path) -> io::Result<Self> {
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the path of a Maildir has no ..",
+            ));
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let root = open(path, DIRECTORY, Mode::empty())?;
+        let mut is_new = false;
+        let mut part = |name: &str| -> io::Result<OwnedFd> {
+            match mkdirat(&root, name, Mode::RWXU) {
+                Ok(()) => is_new = true,
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(openat(&root, name, DIRECTORY, Mode::empty())?)
+        };
+        let (tmp, new, _) = (part("tmp")?, part("new")?, part("cur")?);
+        if is_new {
+            fsync(&root)?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                fsync(open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
+            }
+        }
+        Ok(Self { tmp, new })
+    }
+
+    /// Makes the file visible, for good.
+    fn publish(&self, name: &str) -> io::Result<()> {
+        match renameat_with(&self.tmp, name, &self.new, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // File systems without this flag have links.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                linkat(&self.tmp, name, &self.new, name, AtFlags::empty())?;
+                unlinkat(&self.tmp, name, AtFlags::empty())?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        fsync(&self.new).inspect_err(|_| {
+            // It would be delivered again after the next attempt.
+            let _ = unlinkat(&self.new, name, AtFlags::empty());
+        })?;
+        Ok(())
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

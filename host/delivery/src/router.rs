@@ -1,0 +1,149 @@
+//! Recipient → route: policy first, then local domains, then the table of routes, then MX.
+
+use std::{fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use policy::{Chain, Queued, RouteVerdict, Stage};
+use queue::{Message, Outcome, QueuedRecipient, Routing};
+use smtp::{Reply, Resolution, Route};
+
+use crate::{Config, Rooms, report};
+
+/// Answers the queue's question where recipients go.
+pub(crate) struct Router {
+    config: Config,
+    policy: Option<Arc<policy::Host>>,
+    journal: Option<policy::trace::Journal>,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+impl queue::Router for Router {
+    fn route<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Vec<Routing>> {
+        Box::pin(self.route_all(message))
+    }
+}
+
+impl Router {
+    pub(crate) fn new(config: &Config, rooms: &Rooms) -> Self {
+        Self {
+            config: config.clone(),
+            policy: rooms.policy.clone(),
+            journal: rooms.journal.clone(),
+        }
+    }
+
+    async fn route_all(&self, message: &Message) -> Vec<Routing> {
+        let mut asked =
+            self.policy.as_ref().and_then(|host| ask_at(&host.current(), Stage::Route, message));
+        let mut routings = Vec::with_capacity(message.pending().len());
+        for recipient in message.pending() {
+            let verdict = match &mut asked {
+                Some(queued) => self.ask(queued, message, recipient).await,
+                None => RouteVerdict::Next,
+            };
+            let routing = self.decide(verdict, recipient);
+            if let Routing::Fail(reply) = &routing {
+                let failed = Outcome::Failed { reply: reply.clone(), peer: None, quiet: false };
+                report::tell(message, recipient, &failed, "route");
+            }
+            routings.push(routing);
+        }
+        routings
+    }
+
+    /// The stage `route` of the plugins.
+    async fn ask(
+        &self,
+        queued: &mut Queued,
+        message: &Message,
+        recipient: &QueuedRecipient,
+    ) -> RouteVerdict {
+        let (verdict, trace) = queued.route(recipient.index).await;
+        if let Some(journal) = &self.journal
+            && !trace.is_empty()
+        {
+            let fate =
+                report::Note { kind: "route", fate: route_fate(&verdict), reply: None, peer: None };
+            journal.record(report::entry(message, &[recipient], fate, trace));
+        }
+        verdict
+    }
+
+    fn decide(&self, verdict: RouteVerdict, recipient: &QueuedRecipient) -> Routing {
+        match verdict {
+            RouteVerdict::Next => self.own_rules(recipient),
+            RouteVerdict::To(route) => Routing::To(route),
+            RouteVerdict::Hold(name) => Routing::Hold(name),
+            RouteVerdict::Defer { wait, reply } => Routing::Defer { for_: wait, reply },
+            RouteVerdict::Fail(reply) => Routing::Fail(reply),
+            RouteVerdict::Discard => Routing::Discard,
+        }
+    }
+
+    fn own_rules(&self, recipient: &QueuedRecipient) -> Routing {
+        // A plugin said at an earlier stage where this copy goes.
+        if let Some(route) = &recipient.hint {
+            return Routing::To(route.clone());
+        }
+        match self.config.local.resolve(&recipient.path) {
+            Resolution::Local { route, .. } => Routing::To(route),
+            Resolution::Expanded(mailboxes) => Routing::Expand(mailboxes),
+            Resolution::Unknown => Routing::Fail(Reply::new(550, "5.1.1 No such mailbox here")),
+            Resolution::Remote(host) => Routing::To(
+                self.config.route_for(&host).unwrap_or_else(|| direct(&host, self.config.port)),
+            ),
+        }
+    }
+}
+
+/// By MX, or to the host behind an address literal.
+fn direct(host: &smtp::Host, port: u16) -> Route {
+    match Route::direct(host) {
+        // Hosts of the wide world all listen on one port; only tests move it.
+        Route::Host { host, tls, credentials, .. } => Route::Host { host, port, tls, credentials },
+        other => other,
+    }
+}
+
+/// The message before the chain, if any plugin wants to be asked at this stage.
+pub(crate) fn ask_at(chain: &Arc<Chain>, stage: Stage, message: &Message) -> Option<Queued> {
+    let wanted = chain.plugins().iter().any(|plugin| plugin.stages.contains(&stage));
+    wanted.then(|| Queued::new(Arc::clone(chain), transaction(message)))
+}
+
+/// The message as policy sees it. A recipient's index is the same in both.
+fn transaction(message: &Message) -> policy::Transaction {
+    let mut transaction = policy::Transaction::new(
+        message.id,
+        message.reverse_path.clone(),
+        message.parameters.clone(),
+    );
+    transaction.notes = message.notes.clone();
+    transaction.recipients = message
+        .recipients
+        .iter()
+        .map(|recipient| policy::PolicyRecipient {
+            path: recipient.path.clone(),
+            original: recipient.original.clone(),
+            parameters: recipient.parameters.clone(),
+            route: recipient.hint.clone(),
+        })
+        .collect();
+    transaction
+}
+
+fn route_fate(verdict: &RouteVerdict) -> &'static str {
+    match verdict {
+        RouteVerdict::Next => "next",
+        RouteVerdict::To(_) => "routed",
+        RouteVerdict::Hold(_) => "held",
+        RouteVerdict::Defer { .. } => "deferred",
+        RouteVerdict::Fail(_) => "failed",
+        RouteVerdict::Discard => "discarded",
+    }
+}

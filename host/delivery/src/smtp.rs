@@ -1,0 +1,350 @@
+//! The driver of `smtp::client`: one connection to one host. It moves octets and holds no rules.
+
+use std::{io, time::Duration};
+
+use futures_util::FutureExt;
+use net::Stream;
+use smtp::{
+    Reply, TlsDemand,
+    client::{
+        Client, ClientCredentials, Dialect, Failure, Fate, Output, Settings, Step, TlsUse,
+        Transaction,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    House,
+    content::Outgoing,
+    dial::{self, Endpoint, Peer},
+    pool,
+    resolve::{Place, Target},
+};
+
+/// An open session with a host.
+#[derive(Debug)]
+pub(crate) struct Session {
+    stream: Stream,
+    client: Client,
+    pub(crate) peer: Peer,
+    /// What it is pooled under.
+    pub(crate) key: String,
+    /// Messages sent over this connection.
+    pub(crate) used: u32,
+    /// Since when it is idle.
+    pub(crate) idle_since: Instant,
+    /// The place among the connections to this host; given back when the session is dropped.
+    _place: pool::Place,
+}
+
+/// What a turn of the machine came to.
+enum Event {
+    Ready,
+    StartTls,
+    Ended(Vec<Fate>),
+    Failed(Failure),
+    Closed,
+}
+
+/// Why no session came about at an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reply: Reply,
+    /// Who said so; `None`: ourselves.
+    pub(crate) peer: Option<String>,
+    /// It was TLS that failed.
+    tls_failed: bool,
+}
+
+impl Refusal {
+    pub(crate) fn by(reply: Reply, peer: Option<String>) -> Self {
+        Self { reply, peer, tls_failed: false }
+    }
+
+    fn ours(reply: Reply) -> Self {
+        Self { reply, peer: None, tls_failed: false }
+    }
+}
+
+impl Session {
+    /// Opens a session with the first address of the target that takes one.
+    pub(crate) async fn open(
+        house: &House,
+        target: &Target,
+        place: pool::Place,
+    ) -> Result<Self, Refusal> {
+        let credentials = credentials(house, target).map_err(Refusal::ours)?;
+        let endpoints: Vec<Endpoint> = match &target.place {
+            Place::Tcp(addresses) => addresses.iter().copied().map(Endpoint::Tcp).collect(),
+            Place::Unix(_) => vec![Endpoint::Unix],
+        };
+        let mut refusal =
+            Refusal::ours(Reply::new(451, format!("4.4.1 {} has no address", target.name)));
+        let mut own = Some(place);
+        for endpoint in endpoints {
+            let peer = Peer { name: target.name.clone(), endpoint };
+            match open_at(house, target, &peer, credentials.clone()).await {
+                Ok((stream, client)) => {
+                    let Some(place) = own.take() else { break };
+                    let key = target.key();
+                    return Ok(Self {
+                        stream,
+                        client,
+                        peer,
+                        key,
+                        used: 0,
+                        idle_since: Instant::now(),
+                        _place: place,
+                    });
+                }
+                Err(other) => {
+                    tracing::debug!(%peer, reply = %other.reply, "no session");
+                    refusal = other;
+                    // A host that answers and refuses would do so at its other addresses too.
+                    if refusal.peer.is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Sends one message. One fate for each recipient of the transaction, in their order.
+    pub(crate) async fn transact(
+        &mut self,
+        transaction: Transaction,
+        content: &Outgoing,
+    ) -> Vec<Fate> {
+        let count = transaction.recipients.len();
+        self.used += 1;
+        self.client.begin(transaction);
+        match turn(&mut self.stream, &mut self.client, Some(content)).await {
+            Event::Ended(fates) => fates,
+            Event::Ready | Event::StartTls | Event::Failed(_) | Event::Closed => {
+                let reply = Reply::new(451, "4.4.2 The connection was lost");
+                vec![Fate::Lost { reply, uncertain: false }; count]
+            }
+        }
+    }
+
+    /// True if the host offers DSN, so that it takes over NOTIFY (RFC 3461 §5.2.2).
+    pub(crate) fn takes_dsn(&self) -> bool {
+        self.client.capabilities().dsn
+    }
+
+    /// True if another transaction can begin now.
+    pub(crate) fn can_begin(&self) -> bool {
+        self.client.can_begin()
+    }
+
+    /// True if the connection still stands: a host that waits says nothing.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.client.can_begin()
+            && self.stream.read_buf(self.client.input()).now_or_never().is_none()
+    }
+
+    /// Says good-bye and waits for the answer a few seconds.
+    pub(crate) async fn quit(mut self) {
+        self.client.quit();
+        loop {
+            match turn(&mut self.stream, &mut self.client, None).await {
+                Event::Closed => break,
+                Event::Ready | Event::StartTls | Event::Ended(_) | Event::Failed(_) => {}
+            }
+        }
+        let _ = timeout(GOOD_BYE, self.stream.shutdown()).await;
+    }
+}
+
+/// Connects, and opens the session; where TLS is only wished for and fails, once more without.
+async fn open_at(
+    house: &House,
+    target: &Target,
+    peer: &Peer,
+    credentials: Option<ClientCredentials>,
+) -> Result<(Stream, Client), Refusal> {
+    let tls = match target.tls {
+        TlsDemand::Opportunistic => TlsUse::Opportunistic,
+        TlsDemand::Require | TlsDemand::Verify => TlsUse::Required,
+        TlsDemand::Implicit => TlsUse::Active,
+    };
+    // A password on a socket of this machine reaches nobody else.
+    let auth_without_tls = matches!(target.place, Place::Unix(_));
+    let settings = Settings {
+        dialect: target.dialect,
+        tls,
+        credentials,
+        auth_without_tls,
+        timeouts: house.config.timeouts.clone(),
+        ..Settings::new(&house.config.hostname)
+    };
+    match open_once(house, target, peer, settings.clone()).await {
+        Err(refusal) if refusal.tls_failed && tls == TlsUse::Opportunistic => {
+            tracing::debug!(%peer, reply = %refusal.reply, "going on without TLS");
+            open_once(house, target, peer, Settings { tls: TlsUse::Never, ..settings }).await
+        }
+        result => result,
+    }
+}
+
+async fn open_once(
+    house: &House,
+    target: &Target,
+    peer: &Peer,
+    settings: Settings,
+) -> Result<(Stream, Client), Refusal> {
+    let mut stream = match (&target.place, &peer.endpoint) {
+        (Place::Unix(path), _) => dial::unix(house, peer, path).await,
+        (Place::Tcp(_), Endpoint::Tcp(address)) => dial::tcp(house, peer, *address).await,
+        (Place::Tcp(_), Endpoint::Unix) => Err(Reply::new(451, "4.4.1 No address")),
+    }
+    .map_err(Refusal::ours)?;
+    if settings.tls == TlsUse::Active {
+        stream = dial::tls(house, stream, target).await.map_err(Refusal::ours)?;
+    }
+    let mut client = Client::new(settings);
+    loop {
+        match turn(&mut stream, &mut client, None).await {
+            Event::Ready => return Ok((stream, client)),
+            Event::StartTls => match dial::tls(house, stream, target).await {
+                Ok(encrypted) => stream = encrypted,
+                Err(reply) => return Err(Refusal { reply, peer: None, tls_failed: true }),
+            },
+            Event::Failed(failure) => {
+                let refusal = refused(peer, failure);
+                while !matches!(turn(&mut stream, &mut client, None).await, Event::Closed) {}
+                return Err(refusal);
+            }
+            Event::Ended(_) | Event::Closed => {
+                return Err(Refusal::ours(Reply::new(
+                    451,
+                    format!("4.4.2 {peer} closed the connection"),
+                )));
+            }
+        }
+        if stream.tls().is_some() {
+            client.handle_tls_established();
+        }
+    }
+}
+
+/// A failed opening as the reply that recipients get.
+fn refused(peer: &Peer, failure: Failure) -> Refusal {
+    let Failure { step, reply, by_peer } = failure;
+    let tls_failed = step == Step::Tls;
+    if step == Step::Auth {
+        // The configuration is wrong, or the other side's accounts are; the mail is not.
+        let words = reply.text();
+        let reply = Reply::new(454, format!("4.7.8 Logging in at {peer} failed: {words}"));
+        return Refusal { reply, peer: None, tls_failed };
+    }
+    if !by_peer {
+        let status = reply.enhanced().map(|status| format!("{status} ")).unwrap_or_default();
+        let reply = Reply::new(451, format!("{status}{peer}: {}", reply.text()));
+        return Refusal { reply, peer: None, tls_failed };
+    }
+    Refusal { reply, peer: Some(peer.to_string()), tls_failed }
+}
+
+fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredentials>, Reply> {
+    let Some(name) = &target.credentials else { return Ok(None) };
+    match house.config.credentials.get(name) {
+        Some(credentials) => Ok(Some(credentials.clone())),
+        None => Err(Reply::new(451, format!("4.3.5 There are no credentials named {name}"))),
+    }
+}
+
+/// Carries out what the machine wants until it has news.
+async fn turn(stream: &mut Stream, client: &mut Client, content: Option<&Outgoing>) -> Event {
+    // RFC 5321 §4.5.3.2: the clock runs from our last write or the last whole reply; a host that sends single octets gains nothing.
+    let mut since = (client.replies(), Instant::now());
+    loop {
+        if since.0 != client.replies() {
+            since = (client.replies(), Instant::now());
+        }
+        match client.poll_output() {
+            Some(Output::Send(octets)) => {
+                write(stream, client, &octets).await;
+                since.1 = Instant::now();
+            }
+            Some(Output::Content { offset, length }) => {
+                let piece = match content {
+                    Some(content) => content.read(offset, length).await,
+                    None => Err(io::ErrorKind::NotFound.into()),
+                };
+                if let Err(error) = &piece {
+                    tracing::error!(%error, "the content of a message cannot be read");
+                }
+                client.handle_content(&piece.unwrap_or_default());
+                glance(stream, client);
+            }
+            Some(Output::StartTls) => return Event::StartTls,
+            Some(Output::Ready) => return Event::Ready,
+            Some(Output::Ended(fates)) => return Event::Ended(fates),
+            Some(Output::Failed(failure)) => return Event::Failed(failure),
+            Some(Output::Close) => return Event::Closed,
+            None if !client.is_open() => return Event::Closed,
+            None => read(stream, client, since.1).await,
+        }
+    }
+}
+
+async fn read(stream: &mut Stream, client: &mut Client, since: Instant) {
+    let deadline = since + client.timeout();
+    let input = client.input();
+    input.reserve(READ);
+    match timeout_at(deadline, stream.read_buf(input)).await {
+        Ok(Ok(0) | Err(_)) => client.handle_eof(),
+        Ok(Ok(_)) => client.handle_input(),
+        Err(_) => client.handle_timeout(),
+    }
+}
+
+async fn write(stream: &mut Stream, client: &mut Client, octets: &[u8]) {
+    let writing = async {
+        stream.write_all(octets).await?;
+        stream.flush().await
+    };
+    match timeout(client.timeout(), writing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => {
+            // A host that refuses may close before it has read all; what it said is still to be read.
+            while client.is_open() {
+                let heard = timeout(GOOD_BYE, stream.read_buf(client.input())).await;
+                if !matches!(heard, Ok(Ok(1..))) {
+                    break;
+                }
+                client.handle_input();
+            }
+            client.handle_eof();
+        }
+        Err(_) => client.handle_timeout(),
+    }
+}
+
+/// Reads what is there already, without waiting: a refusal in the middle of a content.
+fn glance(stream: &mut Stream, client: &mut Client) {
+    let input = client.input();
+    input.reserve(READ);
+    match stream.read_buf(input).now_or_never() {
+        Some(Ok(1..)) => client.handle_input(),
+        Some(Ok(0) | Err(_)) => client.handle_eof(),
+        None => {}
+    }
+}
+
+impl Target {
+    /// Whether delivery there is final.
+    pub(crate) fn is_final(&self) -> bool {
+        self.dialect == Dialect::Lmtp
+    }
+}
+
+// A reply of usual length.
+const READ: usize = 4096;
+// For a peer that is being left anyway.
+const GOOD_BYE: Duration = Duration::from_secs(2);
