@@ -104,6 +104,7 @@ impl Decision {
 }
 
 /// The checked answer at a stage of a session; none lets the next plugin speak.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
 pub(crate) fn verdict(answer: Answer, at_connect: bool) -> Result<Option<Verdict>, String> {
     Ok(Some(match answer {
         Answer::Next => return Ok(None),
@@ -124,16 +125,12 @@ pub(crate) fn verdict(answer: Answer, at_connect: bool) -> Result<Option<Verdict
         Answer::Drop => Verdict::Drop,
         Answer::Discard => Verdict::Discard,
         Answer::Quarantine(name) => Verdict::Quarantine(checked_name(name)?),
-        other @ (Answer::Hold(_)
-        | Answer::To(_)
-        | Answer::Wait(..)
-        | Answer::Fail(_)
-        | Answer::RetryIn(_)
-        | Answer::SuppressNotice) => return Err(format!("{} is no answer here", other.name())),
+        other => return Err(misplaced(&other)),
     }))
 }
 
 /// The checked answer at `route`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
 pub(crate) fn route_verdict(answer: Answer) -> Result<RouteVerdict, String> {
     Ok(match answer {
         Answer::To(text) => {
@@ -150,11 +147,13 @@ pub(crate) fn route_verdict(answer: Answer) -> Result<RouteVerdict, String> {
             RouteVerdict::Fail(checked(reply, 5, "550 5.7.1 Refused by policy")?)
         }
         Answer::Discard => RouteVerdict::Discard,
-        _ => RouteVerdict::Next,
+        Answer::Next => RouteVerdict::Next,
+        other => return Err(misplaced(&other)),
     })
 }
 
 /// The checked answer at `outcome`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
 pub(crate) fn outcome_verdict(answer: Answer) -> Result<OutcomeVerdict, String> {
     Ok(match answer {
         Answer::RetryIn(seconds) => OutcomeVerdict::RetryIn(wait(seconds)),
@@ -163,8 +162,14 @@ pub(crate) fn outcome_verdict(answer: Answer) -> Result<OutcomeVerdict, String> 
         }
         Answer::Hold(name) => OutcomeVerdict::Hold(checked_name(name)?),
         Answer::SuppressNotice => OutcomeVerdict::SuppressNotice,
-        _ => OutcomeVerdict::Next,
+        Answer::Next => OutcomeVerdict::Next,
+        other => return Err(misplaced(&other)),
     })
+}
+
+/// The contract's types admit no such answer; if one comes, the call has failed.
+fn misplaced(answer: &Answer) -> String {
+    format!("{} is no answer here", answer.name())
 }
 
 /// Text of an error, fit for a line.

@@ -66,8 +66,7 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, digest: &[u8; 32], code: &[u8]) -> std::io::Result<()> {
-        let draft = path.with_extension(format!("{}.draft", std::process::id()));
-        let _ = std::fs::remove_file(&draft);
+        let draft = path.with_extension(format!("{:016x}.draft", getrandom::u64()?));
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(&self.code_for(path, digest, code).finalize().into_bytes())?;

@@ -169,14 +169,16 @@ impl Host {
         let mut chain = Chain::default();
         let mut faults = Vec::new();
         let mut names = BTreeSet::new();
-        for config in plugins {
+        let loading = plugins.into_iter().map(|config| async {
             let name = config.name.clone();
+            (name, load::plugin(self, config).await)
+        });
+        for (name, loaded) in futures_util::future::join_all(loading).await {
             let fault = |message| LoadError { plugin: name.clone(), message };
-            if !names.insert(config.name.clone()) {
+            if !names.insert(name.clone()) {
                 faults.push(fault("a second plugin of this name".into()));
-                continue;
             }
-            match load::plugin(self, config).await {
+            match loaded {
                 Ok((core, info)) => {
                     chain.cores.push(core);
                     chain.infos.push(info);

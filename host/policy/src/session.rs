@@ -233,10 +233,12 @@ impl Session {
         let mut ruling = Ruling::pass();
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
-            let question = match stage {
-                Stage::Rcpt => Question::Rcpt { recipient: recipient(&lent.recipients[*asked]) },
-                Stage::Data => Question::Data,
-                _ => Question::Mail,
+            let question = if stage == Stage::Rcpt {
+                Question::Rcpt { recipient: recipient(&lent.recipients[*asked]) }
+            } else if content.is_some() {
+                Question::Data
+            } else {
+                Question::Mail
             };
             let call = Call {
                 stage,

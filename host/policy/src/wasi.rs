@@ -34,12 +34,10 @@ pub(crate) fn link(linker: &mut Linker<Guest>, component: &Component) -> Result<
         }
         let mut defined = linker.instance(name)?;
         for (export, item) in instance.exports(&engine) {
-            match item.ty {
-                ComponentItem::Resource(_) => {
-                    defined.resource(export, resource(export), |_, _| Ok(()))?
-                }
-                ComponentItem::ComponentFunc(_) => function(&mut defined, interface, export)?,
-                _ => {}
+            if let ComponentItem::Resource(_) = item.ty {
+                defined.resource(export, resource(export), |_, _| Ok(()))?;
+            } else if let ComponentItem::ComponentFunc(_) = item.ty {
+                function(&mut defined, interface, export)?;
             }
         }
     }
@@ -227,6 +225,13 @@ fn io(linker: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> Re
                 Ok((Resource::<Pollable>::new_own(0),))
             },
         ),
+        _ if interface == "io/poll" => poll(linker, interface, name),
+        _ => absent(linker, interface, name),
+    }
+}
+
+fn poll(linker: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> Result<()> {
+    match name {
         "[method]pollable.ready" => linker.func_wrap(
             name,
             |mut store: StoreContextMut<'_, Guest>, (pollable,): (Resource<Pollable>,)| {

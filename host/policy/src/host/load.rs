@@ -150,17 +150,15 @@ fn read(component: &Component) -> Result<Vec<u8>, String> {
 /// linker's matter.
 fn unknown_interfaces(host: &Host, code: &Code) -> Vec<String> {
     let ours = |name: &str| {
-        let interface = name
-            .strip_prefix("gatepost:policy/")
-            .map(|rest| rest.split('@').next().unwrap_or(rest));
+        let rest = name.strip_prefix("gatepost:policy/");
+        let interface = rest.map(|rest| rest.split('@').next().unwrap_or(rest));
         interface.is_some_and(|interface| INTERFACES.contains(&interface))
     };
+    let instance = |item: &ComponentItem| matches!(item, ComponentItem::ComponentInstance(_));
     code.component_type()
         .imports(&host.services.engine)
-        .filter(|(name, item)| {
-            !name.starts_with("wasi:")
-                && !(ours(name) && matches!(item.ty, ComponentItem::ComponentInstance(_)))
-        })
+        .filter(|(name, _)| !name.starts_with("wasi:"))
+        .filter(|(name, item)| !ours(name) || !instance(&item.ty))
         .map(|(name, _)| name.to_owned())
         .collect()
 }

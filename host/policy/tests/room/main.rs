@@ -1,0 +1,12 @@
+//! The room from outside: real components before a real host.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests say what they want, and fail if it is not so"
+)]
+
+mod guests;
+mod loading;
+mod stages;
+mod support;
