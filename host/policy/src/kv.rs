@@ -3,6 +3,7 @@
 //! Reads look into the memory map and return at once. All writes go through one thread that commits what waits in one
 //! transaction, so that many greylist entries share one flush; an answer is given when the value is on disk.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -258,7 +259,10 @@ fn sweep(
     let mut expired = Vec::new();
     {
         let transaction = env.read_txn()?;
-        let bounds = (std::ops::Bound::Excluded(from.as_slice()), std::ops::Bound::Unbounded);
+        // LMDB has no empty key, not even to begin a range with.
+        let start =
+            if from.is_empty() { Bound::Unbounded } else { Bound::Excluded(from.as_slice()) };
+        let bounds = (start, Bound::Unbounded);
         let mut last = None;
         for (seen, entry) in database.range(&transaction, &bounds)?.enumerate() {
             let (key, stored) = entry?;

@@ -112,8 +112,11 @@ impl HostContent for Guest {
 
     fn replace_header(&mut self, _: Handle, name: String, index: u32, value: String) -> Answer<()> {
         self.charge()?;
+        if let Err(error) = self.may_edit_field(&name) {
+            return Ok(Err(error));
+        }
         let count = self.edited()?.get_all(&name).count();
-        if self.may_edit(EditGrant::Header).is_ok() && index as usize >= count {
+        if index as usize >= count {
             return Ok(Err(HostError::Invalid(format!("there are {count} fields {name:?}"))));
         }
         Ok(self.edit_header(&name, &value, || Edit::replace(&name, index, &value)))
@@ -181,16 +184,21 @@ impl Guest {
         }))
     }
 
+    fn may_edit_field(&self, name: &str) -> Result<(), HostError> {
+        self.may_edit(EditGrant::Header)?;
+        if PROTECTED.iter().any(|protected| protected.eq_ignore_ascii_case(name)) {
+            return Err(HostError::Denied(format!("the field {name} belongs to the host")));
+        }
+        Ok(())
+    }
+
     fn edit_header(
         &mut self,
         name: &str,
         value: &str,
         edit: impl FnOnce() -> Result<Edit, EditError>,
     ) -> Result<(), HostError> {
-        self.may_edit(EditGrant::Header)?;
-        if PROTECTED.iter().any(|protected| protected.eq_ignore_ascii_case(name)) {
-            return Err(HostError::Denied(format!("the field {name} belongs to the host")));
-        }
+        self.may_edit_field(name)?;
         let edit = edit().map_err(|error| HostError::Invalid(error.to_string()))?;
         if self.call.staged.header.len() >= MAX_HEADER_EDITS {
             return Err(HostError::Quota(format!(

@@ -48,6 +48,7 @@ impl World {
 
     pub(crate) fn with(change: impl FnOnce(&mut HostConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        copy_cache(directory.path());
         let mut config = HostConfig::new(directory.path(), net::Resolver::zone(zone()));
         config.slots = 64;
         config.kv.map_octets = 64 << 20;
@@ -70,6 +71,28 @@ impl World {
     pub(crate) async fn faults(&self, plugins: Vec<PluginConfig>) -> Vec<LoadError> {
         self.host.load(plugins).await.expect_err("this does not load")
     }
+}
+
+/// Compiling is what takes time here: it is done once, and each world begins with a copy of what came out.
+fn copy_cache(to: &Path) {
+    static WARM: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let warm = WARM.get_or_init(|| std::thread::spawn(compile_once).join().unwrap());
+    std::fs::create_dir(to.join("cache")).unwrap();
+    std::fs::copy(warm.path().join("cache.key"), to.join("cache.key")).unwrap();
+    for entry in std::fs::read_dir(warm.path().join("cache")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join("cache").join(entry.file_name())).unwrap();
+    }
+}
+
+fn compile_once() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let config = HostConfig::new(directory.path(), net::Resolver::zone(zone()));
+        Host::new(config).unwrap().load(vec![plugin("warm", &[])]).await.unwrap();
+    });
+    directory
 }
 
 fn zone() -> net::Zone {
@@ -156,7 +179,7 @@ pub(crate) fn minimal(core: &str, imports: &str) -> Vec<u8> {
             (core instance $i (instantiate $m))
             (type $rec (record (field "name" string) (field "version" string) (field "description" string)))
             (func $configure (result (result $rec (error string)))
-                (canon lift (core func $i "configure") (memory $i "memory") (realloc (func $i "realloc"))))
+                (canon lift (core func $i "configure") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
             (component $wrap
                 (type $rec (record (field "name" string) (field "version" string) (field "description" string)))
                 (import "import-type-registration" (type $r (eq $rec)))
