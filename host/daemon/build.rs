@@ -1,0 +1,71 @@
+//! Builds the plugins that come with the server, for `wasm32-wasip2`, and lists them for `bundled.rs`.
+//!
+//! They are compiled by a cargo of its own with a target folder of its own: the one that runs this script holds the lock of
+//! the other.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PLUGINS: [&str; 3] = ["greylist", "dnsbl", "rewrite"];
+const TARGET: &str = "wasm32-wasip2";
+
+fn main() {
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = here.join("../..").canonicalize().expect("the workspace is two folders up");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    for watched in ["plugins/rust", "wit", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(watched).display());
+    }
+    let target_dir = target_dir(&out);
+    build(&root, &target_dir);
+    list(&target_dir.join(TARGET).join("plugin"), &out);
+}
+
+/// `target/plugins`, so that every profile of the server shares one build of the plugins.
+fn target_dir(out: &Path) -> PathBuf {
+    // OUT_DIR is <target>/<profile>/build/<package>-<hash>/out.
+    out.ancestors().nth(4).expect("OUT_DIR lies in the target folder").join("plugins")
+}
+
+fn build(root: &Path, target_dir: &Path) {
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
+    cargo.current_dir(root).args(["build", "--locked", "--profile", "plugin", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(target_dir);
+    for name in PLUGINS {
+        cargo.args(["-p", name]);
+    }
+    // What the outer cargo says about compilers and flags concerns the host, not the plugins.
+    let foreign = [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ];
+    for name in foreign {
+        cargo.env_remove(name);
+    }
+    let output = cargo.output().expect("cargo runs");
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!(
+            "the plugins did not build. Is the target there? `rustup target add {TARGET}` adds it, and \
+             rust-toolchain.toml makes rustup do so by itself.\n{said}"
+        );
+    }
+}
+
+/// Writes the array that `bundled.rs` includes.
+fn list(built: &Path, out: &Path) {
+    let mut code = String::from("&[\n");
+    for name in PLUGINS {
+        let file = built.join(format!("{name}.wasm"));
+        writeln!(code, "    ({name:?}, include_bytes!({file:?}).as_slice()),")
+            .expect("a String takes all");
+    }
+    code.push_str("]\n");
+    fs::write(out.join("bundled.rs"), code).expect("OUT_DIR can be written");
+}

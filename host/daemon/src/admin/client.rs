@@ -1,0 +1,91 @@
+//! The side of the admin socket that the commands use.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use queue::{Action, Filter, Summary};
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+/// Asks a running server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(crate) fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    pub(crate) async fn list(&self, filter: &Filter) -> Result<Vec<Summary>> {
+        let list = self.json(Method::POST, "/queue/list", serde_json::to_vec(filter)?).await?;
+        serde_json::from_value(list)
+            .context("the server speaks another version; is it older than this program?")
+    }
+
+    pub(crate) async fn show(&self, id: &str) -> Result<Value> {
+        self.json(Method::GET, &format!("/queue/message/{id}"), Vec::new()).await
+    }
+
+    /// Streams the content of a message to `out`.
+    pub(crate) async fn content(&self, id: &str, out: &mut impl Write) -> Result<()> {
+        let response = self.send(Method::GET, &format!("/queue/content/{id}"), Vec::new()).await?;
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.context("the server stopped in the middle")?.into_data() {
+                out.write_all(&data)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages were changed.
+    pub(crate) async fn change(&self, action: Action, filter: Filter) -> Result<usize> {
+        let order = serde_json::json!({ "filter": filter, "action": action });
+        let answer = self.json(Method::POST, "/queue/change", serde_json::to_vec(&order)?).await?;
+        Ok(answer["changed"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0))
+    }
+
+    pub(crate) async fn plugins(&self) -> Result<Value> {
+        self.json(Method::GET, "/plugins", Vec::new()).await
+    }
+
+    async fn json(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Value> {
+        let response = self.send(method, path, body).await?;
+        let body = response.into_body().collect().await?.to_bytes();
+        serde_json::from_slice(&body).context("the server's answer is not JSON")
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
+            format!(
+                "no server answers at {}; is it running with this configuration?",
+                self.socket.display()
+            )
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the answer; what goes wrong in it shows in the answer.
+        tokio::spawn(async move { connection.await.ok() });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "gatepost")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let response =
+            sender.send_request(request).await.context("the server closed the connection")?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let text = response.into_body().collect().await?.to_bytes();
+        bail!("{}", String::from_utf8_lossy(&text).trim())
+    }
+}

@@ -1,0 +1,170 @@
+//! The server's side of the admin socket.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as Segment, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use message::{Id, Octets};
+use metrics_exporter_prometheus::PrometheusHandle;
+use policy::Host;
+use queue::{Action, Filter, Queue};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+/// Octets of content in one piece of an answer.
+const PIECE: usize = 64 << 10;
+
+/// What the handlers work on.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) queue: Queue,
+    pub(crate) policy: Arc<Host>,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+/// Messages, and what is to become of them.
+#[derive(Deserialize)]
+struct Order {
+    filter: Filter,
+    action: Action,
+}
+
+/// Opens the Unix socket. A socket that a killed server left behind is replaced; one that answers is an error.
+pub(crate) async fn serve_socket(
+    path: &Path,
+    office: Office,
+) -> Result<impl Future<Output = ()> + use<>> {
+    if UnixStream::connect(path).await.is_ok() {
+        anyhow::bail!(
+            "{}: another server answers here; give each its own data folder",
+            path.display()
+        );
+    }
+    if path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("can't replace {}", path.display()))?;
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("can't make {}", folder.display()))?;
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("can't listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let router = Router::new()
+        .route("/queue/list", post(list))
+        .route("/queue/change", post(change))
+        .route("/queue/message/{id}", get(show))
+        .route("/queue/content/{id}", get(content))
+        .route("/plugins", get(plugins))
+        .with_state(office);
+    Ok(async move {
+        // It never ends by itself: errors of single connections are axum's to log.
+        axum::serve(listener, router).await.ok();
+    })
+}
+
+/// Opens the HTTP listener for monitoring.
+pub(crate) async fn serve_http(
+    address: SocketAddr,
+    office: Office,
+) -> Result<impl Future<Output = ()> + use<>> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("admin.http: can't listen on {address}"))?;
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(office);
+    Ok(async move {
+        axum::serve(listener, router).await.ok();
+    })
+}
+
+async fn list(State(office): State<Office>, Json(filter): Json<Filter>) -> Response {
+    Json(office.queue.list(filter).await).into_response()
+}
+
+async fn show(State(office): State<Office>, Segment(id): Segment<String>) -> Response {
+    let Ok(id) = id.parse::<Id>() else { return no_id(&id) };
+    match office.queue.show(id).await {
+        Some(detail) => Json(detail).into_response(),
+        None => not_there(id),
+    }
+}
+
+async fn change(State(office): State<Office>, Json(order): Json<Order>) -> Response {
+    match office.queue.apply(order.filter, order.action).await {
+        Ok(changed) => Json(json!({ "changed": changed })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn content(State(office): State<Office>, Segment(id): Segment<String>) -> Response {
+    let Ok(id) = id.parse::<Id>() else { return no_id(&id) };
+    let content = match office.queue.content(id).await {
+        Ok(content) => Arc::new(content),
+        Err(queue::Error::Unknown(_)) => return not_there(id),
+        Err(error) => return failed(&error),
+    };
+    let pieces = stream::try_unfold(0, move |offset| {
+        let content = Arc::clone(&content);
+        async move {
+            let piece = tokio::task::spawn_blocking(move || read_piece(&*content, offset)).await;
+            let piece = piece.map_err(std::io::Error::other)??;
+            let next = offset + piece.len() as u64;
+            Ok::<_, std::io::Error>((!piece.is_empty()).then_some((piece, next)))
+        }
+    });
+    Body::from_stream(pieces).into_response()
+}
+
+fn read_piece(content: &dyn Octets, offset: u64) -> std::io::Result<Bytes> {
+    let mut piece = vec![0; PIECE];
+    let length = content.read_at(offset, &mut piece)?;
+    piece.truncate(length);
+    Ok(piece.into())
+}
+
+async fn plugins(State(office): State<Office>) -> Response {
+    let chain = office.policy.current();
+    let plugins: Vec<_> = chain.plugins().iter().map(crate::wiring::describe).collect();
+    Json(json!({ "generation": chain.generation(), "plugins": plugins })).into_response()
+}
+
+async fn render(State(office): State<Office>) -> String {
+    office.metrics.run_upkeep();
+    office.metrics.render()
+}
+
+fn failed(error: &queue::Error) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+}
+
+fn no_id(text: &str) -> Response {
+    (
+        StatusCode::BAD_REQUEST,
+        format!(
+            "\"{text}\" is not a message id: 16 letters and digits, as `queue list` shows them"
+        ),
+    )
+        .into_response()
+}
+
+fn not_there(id: Id) -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        format!("{id} is not in the queue; `gatepost why {id}` says what became of it"),
+    )
+        .into_response()
+}

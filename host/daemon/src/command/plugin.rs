@@ -1,0 +1,64 @@
+//! `gatepost plugin`: what is loaded.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::{At, say};
+use crate::admin::client::Client;
+
+#[derive(Args, Debug)]
+pub(crate) struct Plugin {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    at: At,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the plugins of the running server: version, digest, stages, grants
+    List,
+    /// List the plugins that come with the server
+    Bundled,
+}
+
+impl Plugin {
+    pub(crate) fn run(self) -> Result<()> {
+        match self.action {
+            Action::Bundled => {
+                crate::bundled::names().for_each(|name| say(&format!("bundled:{name}")))
+            }
+            Action::List => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let config = self.at.load()?;
+                let plugins = runtime.block_on(Client::new(&config.admin.socket).plugins())?;
+                if self.json {
+                    say(&plugins.to_string());
+                } else {
+                    plugins["plugins"].as_array().into_iter().flatten().for_each(print);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn print(plugin: &serde_json::Value) {
+    let text = |key: &str| plugin[key].as_str().unwrap_or_default();
+    let words = |key: &str| -> String {
+        plugin[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|word| word.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    say(&format!("{} {}  {}", text("name"), text("version"), text("description")));
+    say(&format!("    sha256 {}", text("digest")));
+    say(&format!("    stages {}", words("stages")));
+    say(&format!("    grants {}", words("grants")));
+}

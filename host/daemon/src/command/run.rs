@@ -1,0 +1,26 @@
+//! `gatepost run`: the server, until it is told to stop.
+
+use anyhow::{Context as _, Result};
+
+use super::{At, say};
+use crate::house::House;
+use crate::{log, metrics};
+
+pub(crate) fn run(at: &At) -> Result<()> {
+    let config = at.load()?;
+    log::start(&config.log)?;
+    let metrics = metrics::install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    runtime.block_on(async {
+        let source = at.clone();
+        let house = House::build(config, metrics).await?;
+        for line in house.welcome() {
+            say(&line);
+        }
+        say("gatepost: ready");
+        house.serve(move || source.read()).await
+    })
+}

@@ -1,0 +1,362 @@
+//! The configuration file: raw TOML in, checked [`Config`] out, or every fault at once.
+//!
+//! `run` and `check` share this path. What a key means, its default and its limits stand at the field it fills; the files in
+//! `config/` show them at work.
+
+mod reader;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use smtp::{Domain, Mailbox, Route};
+use toml::de::DeTable;
+
+pub(crate) use self::reader::Fault;
+use self::reader::{Reader, Source};
+
+/// A whole, checked configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file it came from.
+    pub(crate) file: PathBuf,
+    /// Our name in greetings, Received fields and notifications (RFC 5321 §4.1.1.1).
+    pub(crate) hostname: String,
+    /// Everything that the server writes lies below this folder.
+    pub(crate) data: PathBuf,
+    /// How much is logged, and in which form.
+    pub(crate) log: Log,
+    /// Where mail comes in.
+    pub(crate) listeners: Vec<Listener>,
+    /// What we show to clients that ask for TLS.
+    pub(crate) tls: Tls,
+    /// Bounds of sessions and messages.
+    pub(crate) limits: Limits,
+    /// The domains whose mailboxes are here.
+    pub(crate) domains: Vec<LocalDomain>,
+    /// Who may log in.
+    pub(crate) users: Vec<User>,
+    /// Networks that may relay without logging in.
+    pub(crate) relay_from: Vec<IpNet>,
+    /// Where mail to other domains goes, first match first; MX if none fits.
+    pub(crate) routes: Vec<RouteRule>,
+    /// Names and secrets for next hops, by the name that a route uses.
+    pub(crate) credentials: BTreeMap<String, Login>,
+    /// Whom we ask for names.
+    pub(crate) dns: Dns,
+    /// Retries and expiry.
+    pub(crate) queue: Queue,
+    /// Connections to other hosts.
+    pub(crate) delivery: Delivery,
+    /// Tables that plugins may look up.
+    pub(crate) tables: Vec<Table>,
+    /// The plugins, in the order in which they are asked.
+    pub(crate) plugins: Vec<Plugin>,
+    /// Threads that run plugins.
+    pub(crate) policy_threads: usize,
+    /// Where administrators and monitoring connect.
+    pub(crate) admin: Admin,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// A filter of the form `info` or `info,policy=debug`.
+    pub(crate) level: String,
+    /// One JSON object a line instead of text.
+    pub(crate) json: bool,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// Its name in logs and for plugins.
+    pub(crate) name: String,
+    /// What it is for.
+    pub(crate) role: Role,
+    /// Where it listens.
+    pub(crate) address: Address,
+    /// A PROXY protocol header is required from these networks, and refused from others.
+    pub(crate) proxy_from: Vec<IpNet>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Other servers bring mail for our domains (port 25).
+    Mx,
+    /// Our users send, after STARTTLS (port 587, RFC 6409).
+    Submission,
+    /// Our users send, with TLS from the first octet (port 465, RFC 8314).
+    Submissions,
+    /// LMTP (RFC 2033).
+    Lmtp,
+}
+
+/// A TCP address or the path of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// `[tls]`
+#[derive(Clone, Debug)]
+pub(crate) enum Tls {
+    /// A certificate that the first start makes for itself.
+    SelfSigned,
+    /// PEM files: chain and key.
+    Files(Vec<(PathBuf, PathBuf)>),
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Sessions at the same time, all listeners together.
+    pub(crate) connections: usize,
+    /// Sessions at the same time from one address (IPv6: from one /64).
+    pub(crate) connections_per_address: usize,
+    /// Octets of one message, announced as SIZE (RFC 1870).
+    pub(crate) message: u64,
+    /// Recipients of one transaction (RFC 5321 §4.5.3.1.8 asks for 100 at least).
+    pub(crate) recipients: usize,
+    /// Octets of one message's header.
+    pub(crate) header: u64,
+    /// Commands that fail before the session ends.
+    pub(crate) errors: u64,
+    /// Commands between two transactions that do nothing (NOOP, RSET, VRFY, …).
+    pub(crate) commands: u64,
+    /// How long we wait for a command (RFC 5321 §4.5.3.2.7: five minutes at least).
+    pub(crate) command_timeout: Duration,
+    /// How long a stop waits for sessions to finish.
+    pub(crate) drain: Duration,
+}
+
+/// `[[domain]]`
+#[derive(Clone, Debug)]
+pub(crate) struct LocalDomain {
+    /// The domain.
+    pub(crate) name: Domain,
+    /// Local parts that have a mailbox.
+    pub(crate) users: BTreeSet<String>,
+    /// The form of a route, with `{domain}` and `{user}`.
+    pub(crate) deliver: String,
+    /// Who gets what is addressed to nobody.
+    pub(crate) catch_all: Option<Mailbox>,
+    /// Local parts that stand for others.
+    pub(crate) aliases: BTreeMap<String, Vec<Mailbox>>,
+    /// The separator in `user+detail`.
+    pub(crate) subaddress: Option<char>,
+}
+
+/// `[[user]]`
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    /// The name to log in with.
+    pub(crate) name: String,
+    /// An argon2 hash in PHC form, as `gatepost user hash` makes it.
+    pub(crate) password: String,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub(crate) struct RouteRule {
+    /// `*`, a domain, or `.parent.domain`.
+    pub(crate) to: String,
+    /// Where its mail goes.
+    pub(crate) via: Route,
+}
+
+/// `[credentials.NAME]`
+#[derive(Clone)]
+pub(crate) struct Login {
+    /// The identity.
+    pub(crate) user: String,
+    /// The secret.
+    pub(crate) password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// `[dns]`
+#[derive(Clone, Debug)]
+pub(crate) struct Dns {
+    /// Resolvers; none: those of `/etc/resolv.conf`.
+    pub(crate) servers: Vec<SocketAddr>,
+    /// For one question, all tries included.
+    pub(crate) timeout: Duration,
+    /// Names whose addresses stand here and are asked of nobody.
+    pub(crate) hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// `[queue]`
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    /// The wait after the first failed attempt.
+    pub(crate) first_retry: Duration,
+    /// By how much each further wait is longer.
+    pub(crate) retry_factor: f64,
+    /// The longest wait.
+    pub(crate) longest_retry: Duration,
+    /// When we give up (RFC 5321 §4.5.4.1: four or five days).
+    pub(crate) expire: Duration,
+    /// When the sender is told that a message is late.
+    pub(crate) delay_notice: Duration,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// The port of MX hosts; anything but 25 is for tests.
+    pub(crate) port: u16,
+    /// Connections at the same time to one destination.
+    pub(crate) connections_per_destination: usize,
+    /// Messages over one connection.
+    pub(crate) messages_per_connection: u32,
+    /// How long an idle connection is kept for the next message.
+    pub(crate) idle_connection: Duration,
+}
+
+/// `[[table]]`
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    /// The name in grants and look-ups.
+    pub(crate) name: String,
+    /// The text file.
+    pub(crate) file: PathBuf,
+    /// How keys are compared.
+    pub(crate) kind: TableKind,
+}
+
+/// How the keys of a table are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    /// Letter for letter, without regard to case.
+    Exact,
+    /// The longest prefix that holds an address.
+    Cidr,
+    /// An address, then `@domain`, then the nearest `.parent`.
+    Address,
+}
+
+/// `[[plugin]]`
+#[derive(Clone, Debug)]
+pub(crate) struct Plugin {
+    /// Its name in logs, traces and its store.
+    pub(crate) name: String,
+    /// The component.
+    pub(crate) component: Component,
+    /// The digest that the component must have.
+    pub sha256: Option<String>,
+    /// What a failed call means.
+    pub(crate) on_error: OnError,
+    /// What it may do besides deciding.
+    pub(crate) grants: Grants,
+    /// What it may use.
+    pub(crate) limits: PluginLimits,
+    /// Its own table.
+    pub(crate) config: serde_json::Value,
+}
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Component {
+    /// A file.
+    File(PathBuf),
+    /// One of the plugins that come with the server.
+    Bundled(String),
+}
+
+/// What a failed call of a plugin means for the command it was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// 451 4.3.0.
+    Defer,
+    /// As if it had no opinion.
+    Pass,
+    /// 554 5.3.0.
+    Reject,
+}
+
+/// `[plugin.grants]`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Grants {
+    /// A durable store of its own.
+    pub(crate) kv: bool,
+    /// DNS look-ups.
+    pub(crate) dns: bool,
+    /// Tables by name.
+    pub(crate) lookup: Vec<String>,
+    /// What it may change: `reverse-path`, `recipients`, `route`, `header`, `body`.
+    pub(crate) edit: Vec<String>,
+}
+
+/// `[plugin.limits]`; what is absent has the policy room's default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PluginLimits {
+    /// Execution time of one call.
+    pub(crate) cpu: Option<Duration>,
+    /// Execution time of one call at `data`.
+    pub(crate) cpu_data: Option<Duration>,
+    /// A whole call, waiting included.
+    pub(crate) wall: Option<Duration>,
+    /// Octets of linear memory.
+    pub(crate) memory: Option<u64>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    /// The Unix socket for `gatepost queue` and its like.
+    pub(crate) socket: PathBuf,
+    /// `/metrics` and `/healthz` over HTTP; nowhere if absent.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// All faults of the file, in its order; one that names the file if it can't be read.
+    pub(crate) fn load(file: &Path) -> Result<Self, Vec<Fault>> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("can't read this file: {error}");
+            vec![Fault { file: file.to_owned(), line: 1, key: String::new(), message }]
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks the text of a configuration; `file` stands in the faults.
+    ///
+    /// # Errors
+    /// All faults, in the order of the text.
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
+        let source = Source::new(file, text);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            source.fault(error.span().map_or(0, |span| span.start), "", error.message());
+        }
+        let config = sections::read(&Reader::root(&source, table.get_ref()), file);
+        match (config, source.into_faults()) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// A folder below [`Config::data`].
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+}

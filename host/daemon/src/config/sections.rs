@@ -1,0 +1,479 @@
+//! One function for each section of the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use smtp::{Domain, Mailbox, Route};
+
+use super::reader::Reader;
+use super::value::{ByteSize, Text};
+use super::{
+    Address, Admin, Component, Config, Delivery, Dns, Grants, Limits, Listener, LocalDomain, Log,
+    Login, OnError, Plugin, PluginLimits, Queue, Role, RouteRule, Table, TableKind, Tls, User,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The whole file. `None` if something that has no default is missing; the faults say what.
+pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
+    let hostname = root.require::<Text<Domain>>("hostname");
+    let data = root.get_or("data", PathBuf::from("var"));
+    let listeners: Vec<Listener> =
+        root.tables("listener").into_iter().filter_map(listener).collect();
+    let tables: Vec<Table> = root.tables("table").into_iter().filter_map(table).collect();
+    let credentials = credentials(root);
+    let config = Config {
+        file: file.to_owned(),
+        hostname: hostname.map_or_else(String::new, |name| name.0.to_string()),
+        log: log(root.table("log")),
+        tls: tls(root.table("tls")),
+        limits: limits(root.table("limits")),
+        domains: root.tables("domain").into_iter().filter_map(domain).collect(),
+        users: root.tables("user").into_iter().filter_map(user).collect(),
+        relay_from: relay(root.table("relay")),
+        routes: root
+            .tables("route")
+            .into_iter()
+            .filter_map(|rule| route(rule, &credentials))
+            .collect(),
+        dns: dns(root.table("dns")),
+        queue: queue(root.table("queue")),
+        delivery: delivery(root.table("delivery")),
+        plugins: root
+            .tables("plugin")
+            .into_iter()
+            .filter_map(|entry| plugin(entry, &tables))
+            .collect(),
+        policy_threads: policy(root.table("policy")),
+        admin: admin(root.table("admin"), &data),
+        listeners,
+        tables,
+        credentials,
+        data,
+    };
+    unique(root, "listener", config.listeners.iter().map(|listener| listener.name.as_str()));
+    unique(root, "plugin", config.plugins.iter().map(|plugin| plugin.name.as_str()));
+    unique(root, "table", config.tables.iter().map(|table| table.name.as_str()));
+    unique(root, "domain", config.domains.iter().map(|domain| domain.name.as_str()));
+    unique(root, "user", config.users.iter().map(|user| user.name.as_str()));
+    root.report_unknown();
+    Some(config)
+}
+
+fn log(section: Option<Reader<'_>>) -> Log {
+    let mut log = Log { level: "info".to_owned(), json: false };
+    let Some(section) = section else { return log };
+    log.level = section.get_or("level", log.level);
+    log.json = section.choice("format", &[("text", false), ("json", true)], false);
+    section.finish();
+    log
+}
+
+fn listener(section: Reader<'_>) -> Option<Listener> {
+    let name = section.require::<String>("name");
+    let roles = [
+        ("mx", Role::Mx),
+        ("submission", Role::Submission),
+        ("submissions", Role::Submissions),
+        ("lmtp", Role::Lmtp),
+    ];
+    if section.get::<String>("role").is_none() {
+        section.fault_here("the key \"role\" is missing: mx, submission, submissions or lmtp");
+    }
+    let role = section.choice("role", &roles, Role::Mx);
+    let address = section.require::<String>("address").and_then(|text| address(&section, &text));
+    if let (Some(Address::Unix(_)), false) = (&address, role == Role::Lmtp) {
+        section
+            .fault("address", "only a listener of the role \"lmtp\" can listen on a Unix socket");
+    }
+    let proxy_from = networks(&section, "proxy-from");
+    section.finish();
+    let (name, address) = (name?, address?);
+    Some(Listener { name, role, address, proxy_from })
+}
+
+fn address(section: &Reader<'_>, text: &str) -> Option<Address> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Some(Address::Unix(path.into()));
+    }
+    let parsed = text.parse::<SocketAddr>();
+    if parsed.is_err() {
+        let message = format!(
+            "\"{text}\" is neither an address with a port, as in \"127.0.0.1:25\", nor \"unix:PATH\""
+        );
+        section.fault("address", message);
+    }
+    parsed.ok().map(Address::Tcp)
+}
+
+fn tls(section: Option<Reader<'_>>) -> Tls {
+    let Some(section) = section else { return Tls::SelfSigned };
+    let files = section.tables("certificates").into_iter().filter_map(|entry| {
+        let pair = (entry.require::<PathBuf>("file"), entry.require::<PathBuf>("key"));
+        entry.finish();
+        pair.0.zip(pair.1)
+    });
+    let files: Vec<_> = files.collect();
+    let self_signed = section.get_or("self-signed", files.is_empty());
+    match (self_signed, files.is_empty()) {
+        (true, false) => section.fault("self-signed", "either this or certificates, not both"),
+        (false, true) => section.fault_here("give certificates, or say self-signed = true"),
+        (true, true) | (false, false) => {}
+    }
+    section.finish();
+    if files.is_empty() { Tls::SelfSigned } else { Tls::Files(files) }
+}
+
+fn limits(section: Option<Reader<'_>>) -> Limits {
+    let mut limits = Limits {
+        connections: 2_000,
+        connections_per_address: 50,
+        message: 50 << 20,
+        recipients: 1_000,
+        header: 256 << 10,
+        errors: 20,
+        commands: 1_000,
+        command_timeout: 5 * MINUTE,
+        drain: 30 * SECOND,
+    };
+    let Some(section) = section else { return limits };
+    limits.connections = section.get_or("connections", limits.connections);
+    limits.connections_per_address =
+        section.get_or("connections-per-address", limits.connections_per_address);
+    limits.message = section.get_or("message", ByteSize(limits.message)).0;
+    limits.recipients = section.get_or("recipients", limits.recipients);
+    limits.header = section.get_or("header", ByteSize(limits.header)).0;
+    limits.errors = section.get_or("errors", limits.errors);
+    limits.commands = section.get_or("commands", limits.commands);
+    limits.command_timeout = section.get_or("command-timeout", limits.command_timeout);
+    limits.drain = section.get_or("drain", limits.drain);
+    if limits.recipients == 0 {
+        section.fault("recipients", "a message has at least one recipient");
+    }
+    if limits.message < 65_536 {
+        // RFC 5321 §4.5.3.1.7: 64K octets are the least that a server must take.
+        section.fault("message", "RFC 5321 §4.5.3.1.7 asks for 64 KiB at least");
+    }
+    section.finish();
+    limits
+}
+
+fn domain(section: Reader<'_>) -> Option<LocalDomain> {
+    let name = section.require::<Text<Domain>>("name").map(|name| name.0);
+    let users: BTreeSet<String> = section.get_or("users", Vec::new()).into_iter().collect();
+    if let Some(bad) =
+        users.iter().find(|user| user.contains(['/', '@', '\0']) || user.starts_with('.'))
+    {
+        section.fault("users", format!("\"{bad}\" can't be a user: write the local part alone, without '/', '@' or a leading dot"));
+    }
+    let deliver = section.require::<String>("deliver");
+    if let Some(text) = &deliver {
+        let example = text.replace("{domain}", "example.org").replace("{user}", "user");
+        match example.parse::<Route>() {
+            Ok(Route::Maildir(_)) if !text.contains("{user}") => {
+                section.fault("deliver", "without {user} all users would share one Maildir");
+            }
+            Ok(Route::Maildir(_) | Route::Lmtp(_)) => {}
+            Ok(Route::Mx(_) | Route::Host { .. }) => {
+                section.fault("deliver", "a local domain is delivered by \"maildir:\" or \"lmtp:\"; for a next hop write [[route]]");
+            }
+            Err(error) => section.fault("deliver", format!("\"{text}\": {error}")),
+        }
+    }
+    let catch_all = section.get::<Text<Mailbox>>("catch-all").map(|mailbox| mailbox.0);
+    let aliases: Vec<(String, Vec<Text<Mailbox>>)> = section.map("aliases");
+    let aliases = aliases
+        .into_iter()
+        .map(|(alias, to)| (alias, to.into_iter().map(|mailbox| mailbox.0).collect()))
+        .collect();
+    let subaddress = section.get::<String>("subaddress").and_then(|text| {
+        let mut letters = text.chars();
+        let only = letters.next().filter(|_| letters.next().is_none());
+        if only.is_none() {
+            section.fault("subaddress", "this has to be one character, as in \"+\"");
+        }
+        only
+    });
+    section.finish();
+    Some(LocalDomain { name: name?, users, deliver: deliver?, catch_all, aliases, subaddress })
+}
+
+fn user(section: Reader<'_>) -> Option<User> {
+    let (name, password) = (section.require("name"), section.require::<String>("password"));
+    if password.as_ref().is_some_and(|hash| !hash.starts_with("$argon2")) {
+        section.fault("password", "this has to be an argon2 hash; `gatepost user hash` makes one");
+    }
+    section.finish();
+    Some(User { name: name?, password: password? })
+}
+
+fn relay(section: Option<Reader<'_>>) -> Vec<IpNet> {
+    let Some(section) = section else { return Vec::new() };
+    let from = networks(&section, "from");
+    if from.iter().any(|net| net.prefix_len() == 0) {
+        section.fault("from", "a network that holds everybody makes an open relay");
+    }
+    section.finish();
+    from
+}
+
+fn route(section: Reader<'_>, credentials: &BTreeMap<String, Login>) -> Option<RouteRule> {
+    let to = section.require::<String>("to");
+    if let Some(text) = &to {
+        let domain = text.strip_prefix('.').unwrap_or(text);
+        if domain != "*" && domain.parse::<Domain>().is_err() {
+            section.fault(
+                "to",
+                format!("\"{text}\" is neither a domain, nor \".parent.domain\", nor \"*\""),
+            );
+        }
+    }
+    let via = section.require::<Text<Route>>("via").map(|route| route.0);
+    if let Some(Route::Host { credentials: Some(name), .. }) = &via
+        && !credentials.contains_key(name)
+    {
+        section.fault("via", format!("there is no [credentials.{name}]"));
+    }
+    section.finish();
+    Some(RouteRule { to: to?.to_ascii_lowercase(), via: via? })
+}
+
+fn credentials(root: &Reader<'_>) -> BTreeMap<String, Login> {
+    let logins = root.named_tables("credentials").into_iter().filter_map(|(name, section)| {
+        let user = section.require::<String>("user");
+        let file = section.get::<PathBuf>("password-file");
+        let password = match (section.get::<String>("password"), &file) {
+            (Some(_), Some(_)) => {
+                section.fault("password", "either this or password-file, not both");
+                None
+            }
+            (Some(password), None) => Some(password),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => Some(text.trim_end().to_owned()),
+                Err(error) => {
+                    section
+                        .fault("password-file", format!("can't read {}: {error}", path.display()));
+                    None
+                }
+            },
+            (None, None) => {
+                section.fault_here("give password or password-file");
+                None
+            }
+        };
+        section.finish();
+        Some((name, Login { user: user?, password: password? }))
+    });
+    logins.collect()
+}
+
+fn dns(section: Option<Reader<'_>>) -> Dns {
+    let mut dns = Dns { servers: Vec::new(), timeout: 5 * SECOND, hosts: BTreeMap::new() };
+    let Some(section) = section else { return dns };
+    dns.servers = section.get_or("servers", Vec::new());
+    dns.timeout = section.get_or("timeout", dns.timeout);
+    let hosts: Vec<(String, Vec<Text<IpAddr>>)> = section.map("hosts");
+    let plain = hosts
+        .into_iter()
+        .map(|(name, all)| (name, all.into_iter().map(|address| address.0).collect()));
+    dns.hosts = plain.collect();
+    section.finish();
+    dns
+}
+
+fn queue(section: Option<Reader<'_>>) -> Queue {
+    let mut queue = Queue {
+        first_retry: 5 * MINUTE,
+        retry_factor: 2.0,
+        longest_retry: 4 * HOUR,
+        expire: 5 * DAY,
+        delay_notice: 4 * HOUR,
+    };
+    let Some(section) = section else { return queue };
+    queue.first_retry = section.get_or("first-retry", queue.first_retry);
+    queue.retry_factor = section.get_or("retry-factor", queue.retry_factor);
+    queue.longest_retry =
+        section.get_or("longest-retry", queue.longest_retry.max(queue.first_retry));
+    queue.expire = section.get_or("expire", queue.expire);
+    queue.delay_notice = section.get_or("delay-notice", queue.delay_notice);
+    if queue.retry_factor < 1.0 {
+        section.fault(
+            "retry-factor",
+            "below 1 the waits would shrink until every attempt follows the last at once",
+        );
+    }
+    if queue.first_retry.is_zero() {
+        section.fault("first-retry", "without a wait the queue would try without end");
+    }
+    if queue.longest_retry < queue.first_retry {
+        section.fault("longest-retry", "this is shorter than first-retry");
+    }
+    section.finish();
+    queue
+}
+
+fn delivery(section: Option<Reader<'_>>) -> Delivery {
+    let mut delivery = Delivery {
+        port: 25,
+        connections_per_destination: 10,
+        messages_per_connection: 100,
+        idle_connection: 5 * SECOND,
+    };
+    let Some(section) = section else { return delivery };
+    delivery.port = section.get_or("port", delivery.port);
+    delivery.connections_per_destination =
+        section.get_or("connections-per-destination", delivery.connections_per_destination);
+    delivery.messages_per_connection =
+        section.get_or("messages-per-connection", delivery.messages_per_connection);
+    delivery.idle_connection = section.get_or("idle-connection", delivery.idle_connection);
+    if delivery.connections_per_destination == 0 {
+        section.fault("connections-per-destination", "without a connection nothing is delivered");
+    }
+    if delivery.messages_per_connection == 0 {
+        section.fault("messages-per-connection", "without a message a connection is of no use");
+    }
+    section.finish();
+    delivery
+}
+
+fn policy(section: Option<Reader<'_>>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(section) = section else { return cores };
+    let threads = section.get_or("threads", cores);
+    if threads == 0 {
+        section.fault("threads", "plugins need a thread");
+    }
+    section.finish();
+    threads.max(1)
+}
+
+fn table(section: Reader<'_>) -> Option<Table> {
+    let kinds =
+        [("exact", TableKind::Exact), ("cidr", TableKind::Cidr), ("address", TableKind::Address)];
+    let (name, file) = (section.require("name"), section.require::<PathBuf>("file"));
+    let kind = section.choice("kind", &kinds, TableKind::Exact);
+    if let Some(path) = file.as_ref().filter(|path| !path.is_file()) {
+        section.fault("file", format!("there is no file {}", path.display()));
+    }
+    section.finish();
+    Some(Table { name: name?, file: file?, kind })
+}
+
+fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
+    let name = section.require::<String>("name");
+    let well_formed =
+        |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if name.as_ref().is_some_and(|name| name.is_empty() || !well_formed(name)) {
+        section.fault("name", "letters, digits, '-', '_' and '.' make a plugin's name");
+    }
+    let component =
+        section.require::<String>("component").map(|text| match text.strip_prefix("bundled:") {
+            Some(bundled) => Component::Bundled(bundled.to_owned()),
+            None => Component::File(text.into()),
+        });
+    check_component(&section, component.as_ref());
+    let sha256 = section.get::<String>("sha256").map(|digest| digest.to_ascii_lowercase());
+    if sha256
+        .as_ref()
+        .is_some_and(|hex| hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        section.fault("sha256", "a SHA-256 digest is 64 hexadecimal digits");
+    }
+    let choices = [("defer", OnError::Defer), ("pass", OnError::Pass), ("reject", OnError::Reject)];
+    let on_error = section.choice("on-error", &choices, OnError::Defer);
+    let grants = grants(section.table("grants"), tables);
+    let limits = plugin_limits(section.table("limits"));
+    let config = section.get_or("config", serde_json::Value::Object(serde_json::Map::new()));
+    section.finish();
+    Some(Plugin { name: name?, component: component?, sha256, on_error, grants, limits, config })
+}
+
+fn check_component(section: &Reader<'_>, component: Option<&Component>) {
+    match component {
+        Some(Component::Bundled(name)) if crate::bundled::find(name).is_none() => {
+            let names: Vec<&str> = crate::bundled::names().collect();
+            section.fault(
+                "component",
+                format!(
+                    "no plugin \"{name}\" comes with the server; these do: {}",
+                    names.join(", ")
+                ),
+            );
+        }
+        Some(Component::File(path)) if !path.is_file() => {
+            section.fault("component", format!("there is no file {}", path.display()));
+        }
+        Some(_) | None => {}
+    }
+}
+
+fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
+    let Some(section) = section else { return Grants::default() };
+    let grants = Grants {
+        kv: section.get_or("kv", false),
+        dns: section.get_or("dns", false),
+        lookup: section.get_or("lookup", Vec::new()),
+        edit: section.get_or("edit", Vec::new()),
+    };
+    for name in grants.lookup.iter().filter(|name| !tables.iter().any(|table| table.name == **name))
+    {
+        section.fault("lookup", format!("there is no [[table]] with the name \"{name}\""));
+    }
+    let edits = ["reverse-path", "recipients", "route", "header", "body"];
+    for word in grants.edit.iter().filter(|word| !edits.contains(&word.as_str())) {
+        section.fault("edit", format!("\"{word}\" is not one of {}", edits.join(", ")));
+    }
+    section.finish();
+    grants
+}
+
+fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
+    let Some(section) = section else { return PluginLimits::default() };
+    let limits = PluginLimits {
+        cpu: section.get("cpu"),
+        cpu_data: section.get("cpu-data"),
+        wall: section.get("wall"),
+        memory: section.get::<ByteSize>("memory").map(|size| size.0),
+    };
+    section.finish();
+    limits
+}
+
+fn admin(section: Option<Reader<'_>>, data: &Path) -> Admin {
+    let socket = data.join("admin.sock");
+    let Some(section) = section else { return Admin { socket, http: None } };
+    let admin = Admin { socket: section.get_or("socket", socket), http: section.get("http") };
+    section.finish();
+    admin
+}
+
+fn networks(section: &Reader<'_>, key: &'static str) -> Vec<IpNet> {
+    let texts: Vec<String> = section.get_or(key, Vec::new());
+    let parsed = texts.iter().filter_map(|text| {
+        let single = text.parse::<IpAddr>().map(IpNet::from).ok();
+        let network = single.or_else(|| text.parse().ok());
+        if network.is_none() {
+            section.fault(
+                key,
+                format!("\"{text}\" is not a network, as in \"192.0.2.0/24\" or \"2001:db8::/32\""),
+            );
+        }
+        network
+    });
+    parsed.collect()
+}
+
+fn unique<'a>(root: &Reader<'_>, key: &'static str, names: impl Iterator<Item = &'a str>) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            root.fault(key, format!("the name \"{name}\" stands twice"));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Config, Role};
+
+const LEAST: &str = "hostname = \"mx.example.org\"\n";
+
+fn faults(text: &str) -> Vec<String> {
+    match Config::parse(Path::new("test.toml"), text) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    let found = faults(&format!("{LEAST}{text}"));
+    assert_eq!(found, [expected], "{text}");
+}
+
+#[test]
+fn a_hostname_is_enough() {
+    let config = Config::parse(Path::new("test.toml"), LEAST).unwrap();
+    assert_eq!(config.limits.command_timeout, Duration::from_secs(300));
+    assert_eq!(config.admin.socket, Path::new("var/admin.sock"));
+    assert!(config.listeners.is_empty());
+}
+
+#[test]
+fn a_fault_names_line_key_and_nearest_key() {
+    check(
+        "hostnam = 1",
+        "test.toml:2: hostnam: unknown key \"hostnam\"; did you mean \"hostname\"?",
+    );
+    check(
+        "[limits]\nmesage = 1",
+        "test.toml:3: limits.mesage: unknown key \"mesage\"; did you mean \"message\"?",
+    );
+    check(
+        "[limits]\nrecipients = \"many\"",
+        "test.toml:3: limits.recipients: this has to be a whole number that is not negative, and is a string",
+    );
+    check(
+        "[limits]\ndrain = \"5 parsecs\"",
+        "test.toml:3: limits.drain: \"5 parsecs\" is not a duration; write a number and ms, s, m, h or d",
+    );
+    check(
+        "[limits]\nmessage = \"1 KiB\"",
+        "test.toml:3: limits.message: RFC 5321 §4.5.3.1.7 asks for 64 KiB at least",
+    );
+    check(
+        "[relay]\nfrom = [\"0.0.0.0/0\"]",
+        "test.toml:3: relay.from: a network that holds everybody makes an open relay",
+    );
+    check(
+        "[relay]\nfrom = [\"10.0.0.0/8x\"]",
+        "test.toml:3: relay.from: \"10.0.0.0/8x\" is not a network, as in \"192.0.2.0/24\" or \"2001:db8::/32\"",
+    );
+    check(
+        "[[plugin]]\nname = \"a\"\ncomponent = \"bundled:greylist\"\non-error = \"defr\"",
+        "test.toml:5: plugin[0].on-error: \"defr\" is not one of \"defer\", \"pass\", \"reject\"; did you mean \"defer\"?",
+    );
+    check(
+        "[[plugin]]\nname = \"a\"\ncomponent = \"bundled:greylist\"\ngrants = { edit = [\"headers\"] }",
+        "test.toml:5: plugin[0].grants.edit: \"headers\" is not one of reverse-path, recipients, route, header, body",
+    );
+    check(
+        "[[plugin]]\nname = \"a\"\ncomponent = \"no.wasm\"",
+        "test.toml:4: plugin[0].component: there is no file no.wasm",
+    );
+    check(
+        "[[route]]\nto = \"*\"\nvia = \"smtp:mail.example.net:25;auth=up\"",
+        "test.toml:4: route[0].via: there is no [credentials.up]",
+    );
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_file() {
+    let text = "hostname = \"mx.example.org\"\nlogs = 1\n[[listener]]\nname = \"mx\"\nrole = \"mxx\"\naddress = \"here\"\n[limits]\nerror = 3\n";
+    let lines: Vec<String> =
+        faults(text).iter().map(|fault| fault.split(':').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(lines, ["2", "5", "6", "8"]);
+}
+
+#[test]
+fn text_that_is_no_toml_says_where() {
+    let found = faults("hostname = \"mx.example.org\"\n[limits\n");
+    assert!(found.iter().any(|fault| fault.starts_with("test.toml:2: ")), "{found:?}");
+}
+
+#[test]
+fn a_name_stands_once() {
+    let listener = "[[listener]]\nname = \"mx\"\nrole = \"mx\"\naddress = \"127.0.0.1:25\"\n";
+    let found = faults(&format!("{LEAST}{listener}{listener}"));
+    assert_eq!(found, ["test.toml:2: listener: the name \"mx\" stands twice"]);
+}
+
+#[test]
+fn the_configurations_that_come_with_the_server_have_no_faults() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
+            assert!(config.listeners.iter().any(|listener| listener.role == Role::Mx), "{path:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} files");
+}

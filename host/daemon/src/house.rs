@@ -1,0 +1,204 @@
+//! The house: builds the rooms from the bottom up, changes them while they work, and stops them from the top down.
+
+mod reload;
+mod watch;
+mod welcome;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use delivery::Delivery;
+use inbound::Inbound;
+use metrics_exporter_prometheus::PrometheusHandle;
+use net::tls::{ClientRoots, ClientTls, ServerTls};
+use policy::trace::{Journal, JournalConfig};
+use policy::{Host, HostConfig, Tables};
+use queue::Queue;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use self::watch::Watch;
+use crate::admin::{self, Office};
+use crate::config::{Config, Fault};
+use crate::wiring;
+
+/// A server that is built and listening.
+pub(crate) struct House {
+    config: Config,
+    tls: ServerTls,
+    policy: Arc<Host>,
+    queue: Queue,
+    journal: Journal,
+    inbound: Inbound,
+    delivery: Delivery,
+    /// The tasks of the admin listeners, which end with the house.
+    offices: Vec<JoinHandle<()>>,
+}
+
+/// Why [`House::serve`] woke up.
+enum Event {
+    Stop,
+    Reload(&'static str),
+}
+
+impl House {
+    /// Opens the queue, loads the plugins and binds all listeners. Nothing is accepted before [`House::serve`].
+    pub(crate) async fn build(config: Config, metrics: PrometheusHandle) -> Result<Self> {
+        std::fs::create_dir_all(&config.data)
+            .with_context(|| format!("data: can't make the folder {}", config.data.display()))?;
+        let resolver = wiring::resolver(&config)?;
+        let tls = ServerTls::from_files(wiring::certificates(&config)?).context("[tls]")?;
+        let client_tls =
+            ClientTls::new(&ClientRoots::System).context("trust anchors of the system")?;
+        let journal =
+            Journal::open(JournalConfig::new(config.folder("trace"))).with_context(|| {
+                format!("can't write the trace in {}", config.folder("trace").display())
+            })?;
+
+        let tables = Tables::load(wiring::tables(&config)).map_err(|faults| all(&faults))?;
+        let mut host = HostConfig::new(config.folder("policy"), resolver.clone());
+        host.threads = config.policy_threads;
+        host.tables = tables;
+        let policy = Host::new(host)?;
+        policy.install(policy.load(wiring::plugins(&config)).await.map_err(|faults| all(&faults))?);
+
+        let (queue, recovery) = Queue::open(wiring::queue(&config)).await?;
+        tracing::info!(?recovery, "the queue is open");
+        let local = Arc::new(wiring::local_domains(&config)?);
+
+        let rooms = inbound::Rooms {
+            queue: queue.clone(),
+            policy: Arc::clone(&policy),
+            tls: tls.clone(),
+            resolver: resolver.clone(),
+            journal: journal.clone(),
+        };
+        let inbound = inbound::bind(wiring::inbound(&config, Arc::clone(&local))?, rooms).await?;
+        let rooms = delivery::Rooms {
+            queue: queue.clone(),
+            policy: Some(Arc::clone(&policy)),
+            tls: client_tls,
+            resolver,
+            journal: Some(journal.clone()),
+        };
+        let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
+
+        let office = Office { queue: queue.clone(), policy: Arc::clone(&policy), metrics };
+        let mut offices =
+            vec![tokio::spawn(admin::serve_socket(&config.admin.socket, office.clone()).await?)];
+        if let Some(address) = config.admin.http {
+            offices.push(tokio::spawn(admin::serve_http(address, office).await?));
+        }
+        Ok(Self { config, tls, policy, queue, journal, inbound, delivery, offices })
+    }
+
+    /// Accepts and delivers until the process is told to stop, and stops cleanly. `reread` gives the configuration anew.
+    pub(crate) async fn serve(
+        mut self,
+        reread: impl Fn() -> Result<Config, Vec<Fault>>,
+    ) -> Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut watch = Watch::new()?;
+        watch.set(self.watched());
+        self.inbound.start();
+        loop {
+            let event = tokio::select! {
+                _ = terminate.recv() => Event::Stop,
+                _ = interrupt.recv() => Event::Stop,
+                _ = hangup.recv() => Event::Reload("SIGHUP"),
+                () = watch.changed() => Event::Reload("a file has changed"),
+            };
+            match event {
+                Event::Stop => break,
+                Event::Reload(why) => {
+                    self.reload(why, &reread).await;
+                    watch.set(self.watched());
+                }
+            }
+        }
+        self.stop().await
+    }
+
+    async fn stop(self) -> Result<()> {
+        let drain = self.config.limits.drain;
+        tracing::info!(?drain, "stopping: sessions may finish");
+        self.inbound.drain(drain).await;
+        self.delivery.stop(drain).await;
+        self.queue.shutdown().await;
+        self.journal.flush().await;
+        self.offices.iter().for_each(JoinHandle::abort);
+        // A socket that is gone already needs no removal.
+        std::fs::remove_file(&self.config.admin.socket).ok();
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// The files whose change is a reason to reload.
+    fn watched(&self) -> Vec<PathBuf> {
+        let config = &self.config;
+        let components = config.plugins.iter().filter_map(|plugin| match &plugin.component {
+            crate::config::Component::File(path) => Some(path.clone()),
+            crate::config::Component::Bundled(_) => None,
+        });
+        let tables = config.tables.iter().map(|table| table.file.clone());
+        let certificates = self
+            .tls
+            .files()
+            .iter()
+            .flat_map(|files| [files.certificate.clone(), files.key.clone()]);
+        std::iter::once(config.file.clone())
+            .chain(components)
+            .chain(tables)
+            .chain(certificates)
+            .collect()
+    }
+}
+
+/// What is wrong with a configuration beyond its own text: certificates, tables, plugins. Compiles, links and configures
+/// every plugin in a folder that is thrown away, so that a running server is not touched.
+pub(crate) async fn check(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut note = |result: Result<()>| {
+        if let Err(error) = result {
+            faults.push(format!("{}: {error:#}", config.file.display()));
+        }
+    };
+    note(wiring::local_domains(config).map(drop));
+    if let crate::config::Tls::Files(_) = config.tls {
+        let files =
+            wiring::certificates(config).and_then(|files| Ok(ServerTls::from_files(files)?));
+        note(files.map(drop).context("[tls] certificates"));
+    }
+    let tables = match Tables::load(wiring::tables(config)) {
+        Ok(tables) => tables,
+        Err(errors) => {
+            errors.into_iter().for_each(|error| note(Err(error.into())));
+            Tables::default()
+        }
+    };
+    if let Err(error) = check_plugins(config, tables).await {
+        error.into_iter().for_each(|error| note(Err(error)));
+    }
+    faults
+}
+
+async fn check_plugins(config: &Config, tables: Tables) -> Result<(), Vec<anyhow::Error>> {
+    let one = |error: anyhow::Error| vec![error];
+    let folder = tempfile::tempdir().context("a folder for the check").map_err(one)?;
+    let mut host = HostConfig::new(folder.path(), wiring::resolver(config).map_err(one)?);
+    host.tables = tables;
+    let host = Host::new(host).map_err(|error| one(error.into()))?;
+    match host.load(wiring::plugins(config)).await {
+        Ok(_) => Ok(()),
+        Err(errors) => Err(errors.into_iter().map(Into::into).collect()),
+    }
+}
+
+/// Several faults as one error.
+fn all(faults: &[impl std::fmt::Display]) -> anyhow::Error {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
+}

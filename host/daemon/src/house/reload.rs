@@ -1,0 +1,95 @@
+//! Changes in a running server: all of a change, or nothing of it and a reason.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::{House, all};
+use crate::config::{Config, Fault};
+use crate::wiring;
+
+impl House {
+    /// Takes a new configuration in. What can't be changed without a restart is named in the log.
+    #[expect(clippy::disallowed_methods, reason = "how long a swap took is for the log alone")]
+    pub(super) async fn reload(
+        &mut self,
+        why: &str,
+        reread: &impl Fn() -> Result<Config, Vec<Fault>>,
+    ) {
+        let begun = Instant::now();
+        let config = match reread() {
+            Ok(config) => config,
+            Err(faults) => {
+                for fault in &faults {
+                    tracing::error!(%fault, "the configuration has a fault; nothing was changed");
+                }
+                return;
+            }
+        };
+        if let Err(error) = self.tls.reload() {
+            tracing::error!(%error, "the certificates did not load; those in use stay");
+        }
+        match self.take_in(&config).await {
+            Ok(generation) => {
+                let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    why,
+                    generation,
+                    millis,
+                    plugins = config.plugins.len(),
+                    "a new plugin set is live"
+                );
+                warn_about_the_rest(&self.config, &config);
+                self.config = config;
+            }
+            Err(error) => {
+                for fault in format!("{error:#}").lines() {
+                    tracing::error!(
+                        why,
+                        fault,
+                        "the new plugin set is refused; the one in use stays"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Everything that may fail comes first; the last two steps can't.
+    async fn take_in(&self, config: &Config) -> Result<u64> {
+        let tables = policy::Tables::load(wiring::tables(config)).map_err(|faults| all(&faults))?;
+        let chain =
+            self.policy.load(wiring::plugins(config)).await.map_err(|faults| all(&faults))?;
+        let generation = chain.generation();
+        self.policy.set_tables(tables);
+        self.policy.install(chain);
+        Ok(generation)
+    }
+}
+
+/// Names the sections that need a restart, if they were changed.
+fn warn_about_the_rest(old: &Config, new: &Config) {
+    fn same<T: std::fmt::Debug>(old: &T, new: &T) -> bool {
+        format!("{old:?}") == format!("{new:?}")
+    }
+    let sections = [
+        ("hostname", old.hostname == new.hostname),
+        ("data", old.data == new.data),
+        ("log", same(&old.log, &new.log)),
+        ("listener", same(&old.listeners, &new.listeners)),
+        ("tls", same(&old.tls, &new.tls)),
+        ("limits", same(&old.limits, &new.limits)),
+        ("domain", same(&old.domains, &new.domains)),
+        ("user", same(&old.users, &new.users)),
+        ("relay", old.relay_from == new.relay_from),
+        ("route", same(&old.routes, &new.routes)),
+        ("credentials", same(&old.credentials, &new.credentials)),
+        ("dns", same(&old.dns, &new.dns)),
+        ("queue", same(&old.queue, &new.queue)),
+        ("delivery", same(&old.delivery, &new.delivery)),
+        ("policy", old.policy_threads == new.policy_threads),
+        ("admin", same(&old.admin, &new.admin)),
+    ];
+    for (section, _) in sections.iter().filter(|(_, same)| !*same) {
+        tracing::warn!(section, "this section was changed; it is taken in at the next start");
+    }
+}

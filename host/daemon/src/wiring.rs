@@ -1,0 +1,267 @@
+//! From the checked configuration to what each room takes, and to what people read about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use inbound::{Credentials, ListenerConfig};
+use net::tls::{CertifiedFiles, self_signed};
+use net::{Hosts, Resolver, ResolverOptions};
+use policy::{EditGrant, PluginConfig, PluginInfo, TableSource};
+use serde_json::{Value, json};
+use smtp::client::ClientCredentials;
+use smtp::{LocalDelivery, LocalDomain, LocalDomains, Route};
+
+use crate::bundled;
+use crate::config::{self, Address, Component, Config, OnError, Role, TableKind, Tls};
+
+/// The domains whose mailboxes are here.
+pub(crate) fn local_domains(config: &Config) -> Result<LocalDomains> {
+    let domains = config.domains.iter().map(|domain| {
+        Ok(LocalDomain {
+            name: domain.name.clone(),
+            users: domain.users.clone(),
+            catch_all: domain.catch_all.clone(),
+            aliases: domain.aliases.clone(),
+            delivery: local_delivery(domain)?,
+            subaddress: domain.subaddress,
+        })
+    });
+    Ok(LocalDomains::new(domains.collect::<Result<_>>()?))
+}
+
+fn local_delivery(domain: &config::LocalDomain) -> Result<LocalDelivery> {
+    if let Some(template) = domain.deliver.strip_prefix("maildir:") {
+        return Ok(LocalDelivery::Maildir { template: template.to_owned() });
+    }
+    match domain.deliver.parse::<Route>() {
+        Ok(Route::Lmtp(address)) => Ok(LocalDelivery::Lmtp(address)),
+        Ok(_) | Err(_) => {
+            bail!("[[domain]] {}: deliver is neither maildir: nor lmtp:", domain.name)
+        }
+    }
+}
+
+/// Where mail comes in.
+pub(crate) fn inbound(config: &Config, local: Arc<LocalDomains>) -> Result<inbound::Config> {
+    let users = config.users.iter().map(|user| (user.name.clone(), user.password.clone()));
+    let mut limits = inbound::Limits {
+        sessions: config.limits.connections,
+        sessions_per_address: config.limits.connections_per_address,
+        ..inbound::Limits::default()
+    };
+    limits.content.header_octets = usize::try_from(config.limits.header).unwrap_or(usize::MAX);
+    Ok(inbound::Config {
+        hostname: config.hostname.clone(),
+        listeners: config.listeners.iter().map(|from| listener(from, &config.limits)).collect(),
+        local,
+        users: Arc::new(Credentials::new(users).context("[[user]]")?),
+        relay_from: config.relay_from.iter().copied().collect(),
+        limits,
+    })
+}
+
+fn listener(from: &config::Listener, limits: &config::Limits) -> ListenerConfig {
+    let role = match from.role {
+        Role::Mx => inbound::Role::Mx,
+        Role::Submission => inbound::Role::Submission,
+        Role::Submissions => inbound::Role::Submissions,
+        Role::Lmtp => inbound::Role::Lmtp,
+    };
+    let address = match &from.address {
+        Address::Tcp(address) => inbound::Address::Tcp(*address),
+        Address::Unix(path) => inbound::Address::Unix(path.clone()),
+    };
+    let mut listener = ListenerConfig::new(&from.name, role, address);
+    listener.proxy_from = from.proxy_from.iter().copied().collect();
+    listener.limits.message_octets = limits.message;
+    listener.limits.recipients = limits.recipients;
+    listener.limits.errors = limits.errors;
+    listener.limits.junk_commands = limits.commands;
+    listener.limits.command_timeout = limits.command_timeout;
+    listener
+}
+
+/// Where mail goes.
+pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> delivery::Config {
+    let mut delivery = delivery::Config::new(&config.hostname);
+    delivery.port = config.delivery.port;
+    delivery.local = local;
+    let rules = config.routes.iter().filter_map(|rule| {
+        let to = rule.to.parse().ok()?;
+        Some(delivery::RouteRule { to, via: Some(rule.via.clone()) })
+    });
+    delivery.routes = rules.collect();
+    let logins = config.credentials.iter().map(|(name, login)| {
+        let credentials =
+            ClientCredentials { user: login.user.clone(), password: login.password.clone() };
+        (name.clone(), credentials)
+    });
+    delivery.credentials = logins.collect();
+    let listeners = config.listeners.iter().filter_map(|listener| match listener.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    });
+    delivery.listeners = listeners.collect();
+    delivery.limits.connections_per_host = config.delivery.connections_per_destination;
+    delivery.limits.messages_per_connection = config.delivery.messages_per_connection;
+    delivery.limits.idle_connection = config.delivery.idle_connection;
+    delivery
+}
+
+/// The resolver: servers, timeout, and the names whose addresses the configuration gives.
+pub(crate) fn resolver(config: &Config) -> Result<Resolver> {
+    let options = ResolverOptions { timeout: config.dns.timeout, ..ResolverOptions::default() };
+    let resolver = if config.dns.servers.is_empty() {
+        Resolver::system(&options).context("[dns]: can't use the resolvers of /etc/resolv.conf")?
+    } else {
+        Resolver::with_servers(&config.dns.servers, &options).context("[dns] servers")?
+    };
+    let mut hosts = Hosts::default();
+    for (name, addresses) in &config.dns.hosts {
+        hosts.insert(name, addresses.iter().copied());
+    }
+    Ok(resolver.with_hosts(hosts))
+}
+
+/// The certificate files; a first start without any makes one.
+pub(crate) fn certificates(config: &Config) -> Result<Vec<CertifiedFiles>> {
+    match &config.tls {
+        Tls::Files(files) => Ok(files
+            .iter()
+            .map(|(certificate, key)| CertifiedFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                names: Vec::new(),
+            })
+            .collect()),
+        Tls::SelfSigned => {
+            let names = [config.hostname.clone(), "localhost".to_owned()];
+            Ok(vec![
+                self_signed(&config.folder("tls"), &names).context("can't make a certificate")?,
+            ])
+        }
+    }
+}
+
+/// The queue's settings.
+pub(crate) fn queue(config: &Config) -> queue::Config {
+    let settings = &config.queue;
+    let mut queue = queue::Config::new(config.folder("queue"));
+    queue.schedule.first = settings.first_retry;
+    queue.schedule.factor = settings.retry_factor;
+    queue.schedule.longest = settings.longest_retry;
+    queue.schedule.max_age = settings.expire;
+    queue.schedule.delay_notice_after = Some(settings.delay_notice);
+    queue.per_destination = config.delivery.connections_per_destination;
+    queue
+}
+
+/// The tables that plugins may look up.
+pub(crate) fn tables(config: &Config) -> Vec<TableSource> {
+    let sources = config.tables.iter().map(|table| TableSource {
+        name: table.name.clone(),
+        path: table.file.clone(),
+        kind: match table.kind {
+            TableKind::Exact => policy::TableKind::Exact,
+            TableKind::Cidr => policy::TableKind::Cidr,
+            TableKind::Address => policy::TableKind::Address,
+        },
+    });
+    sources.collect()
+}
+
+/// The plugins, in the order in which they are asked.
+pub(crate) fn plugins(config: &Config) -> Vec<PluginConfig> {
+    config.plugins.iter().map(plugin).collect()
+}
+
+fn plugin(from: &config::Plugin) -> PluginConfig {
+    let component = match &from.component {
+        Component::File(path) => policy::Component::File(path.clone()),
+        Component::Bundled(name) => {
+            let octets = bundled::find(name).expect("the configuration was checked");
+            let label = bundled::names().find(|bundled| bundled == name).expect("it was found");
+            policy::Component::Bytes(octets, label)
+        }
+    };
+    let mut plugin = PluginConfig::new(&from.name, component);
+    plugin.sha256.clone_from(&from.sha256);
+    plugin.on_error = match from.on_error {
+        OnError::Defer => policy::OnError::Defer,
+        OnError::Pass => policy::OnError::Pass,
+        OnError::Reject => policy::OnError::Reject,
+    };
+    plugin.grants.kv = from.grants.kv;
+    plugin.grants.dns = from.grants.dns;
+    plugin.grants.lookup.clone_from(&from.grants.lookup);
+    plugin.grants.edit =
+        from.grants.edit.iter().filter_map(|word| word.parse::<EditGrant>().ok()).collect();
+    let limits = &from.limits;
+    plugin.limits.cpu = limits.cpu.unwrap_or(plugin.limits.cpu);
+    plugin.limits.cpu_data = limits.cpu_data.unwrap_or(plugin.limits.cpu_data);
+    plugin.limits.wall = limits.wall.unwrap_or(plugin.limits.wall);
+    plugin.limits.memory = limits
+        .memory
+        .and_then(|octets| usize::try_from(octets).ok())
+        .unwrap_or(plugin.limits.memory);
+    plugin.config.clone_from(&from.config);
+    plugin
+}
+
+/// A loaded plugin, for the admin socket and the welcome.
+pub(crate) fn describe(plugin: &PluginInfo) -> Value {
+    let stages: Vec<&str> = plugin.stages.iter().map(|stage| stage.name()).collect();
+    json!({
+        "name": &*plugin.name,
+        "version": &*plugin.version,
+        "description": plugin.description,
+        "digest": &*plugin.digest,
+        "stages": stages,
+        "grants": grants(plugin),
+        "imports": plugin.imports,
+        "size": plugin.size,
+    })
+}
+
+/// The grants as words: `kv`, `dns`, `lookup:TABLE`, `edit:KIND`.
+pub(crate) fn grants(plugin: &PluginInfo) -> Vec<String> {
+    let grants = &plugin.grants;
+    let mut words = Vec::new();
+    words.extend(grants.kv.then(|| "kv".to_owned()));
+    words.extend(grants.dns.then(|| "dns".to_owned()));
+    words.extend(grants.lookup.iter().map(|table| format!("lookup:{table}")));
+    words.extend(grants.edit.iter().map(|kind| format!("edit:{}", kind.name())));
+    words
+}
+
+/// What the server listens on, one line each.
+pub(crate) fn overview(config: &Config) -> Vec<String> {
+    let listeners = config.listeners.iter().map(|listener| {
+        let address = match &listener.address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        };
+        format!("  {:<14}{address:<24}{}", listener.name, purpose(listener.role))
+    });
+    listeners.collect()
+}
+
+/// The first TCP listener of a role.
+pub(crate) fn listener_of(config: &Config, role: Role) -> Option<SocketAddr> {
+    config.listeners.iter().filter(|listener| listener.role == role).find_map(|listener| {
+        match listener.address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        }
+    })
+}
+
+fn purpose(role: Role) -> &'static str {
+    match role {
+        Role::Mx => "mail from other servers for our domains",
+        Role::Submission => "mail from our users, after STARTTLS and login",
+        Role::Submissions => "mail from our users, TLS at once, after login",
+        Role::Lmtp => "mail from other servers over LMTP",
+    }
+}
