@@ -1,16 +1,17 @@
 //! The sender's machine, for SMTP (RFC 5321) and LMTP (RFC 2033).
 //!
-//! It owns what is said and how the replies are attributed. Which host is called, how TLS is made and where the content
-//! lies is the driver's matter: it reads into [`Client::input`], calls `handle_*` and carries out what
-//! [`Client::poll_output`] gives.
+//! It owns what is said and how the replies are attributed. Which host is called, how TLS is made
+//! and where the content lies is the driver's matter: it reads into [`Client::input`], calls
+//! `handle_*` and carries out what [`Client::poll_output`] gives.
 //!
-//! Every reply is attributed to the command that asked for it, in order. A reply that nothing asked for, or one of a kind
-//! that its command cannot have, means that the two sides are out of step: then nothing more is believed, the connection is
-//! closed, and what was not decided yet is tried again later.
+//! Every reply is attributed to the command that asked for it, in order. A reply that nothing asked
+//! for, or one of a kind that its command cannot have, means that the two sides are out of step:
+//! then nothing more is believed, the connection is closed, and what was not decided yet is tried
+//! again later.
 
-mod capabilities;
 mod opening;
 mod parameters;
+mod settings;
 mod survey;
 mod transaction;
 
@@ -21,135 +22,16 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::BytesMut;
 
+use self::{opening::Opening, transaction::Progress};
 pub use self::{
-    capabilities::Capabilities,
+    settings::{ClientCredentials, Dialect, Limits, Settings, Timeouts, TlsUse},
     survey::{ContentTraits, Survey},
     transaction::{Fate, Transaction},
 };
-use self::{opening::Opening, transaction::Progress};
-use crate::reply::{Reply, ReplyParser};
-
-/// Which of the two protocols is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// RFC 5321: one reply for all recipients after the content.
-    Smtp,
-    /// RFC 2033: one reply for each accepted recipient after the content.
-    Lmtp,
-}
-
-/// When TLS is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsUse {
-    /// STARTTLS is not even tried.
-    Never,
-    /// STARTTLS is tried when offered; without it the session goes on in the clear (RFC 7435).
-    Opportunistic,
-    /// No TLS, no mail.
-    Required,
-    /// TLS was made before the greeting (RFC 8314 §3.3).
-    Active,
-}
-
-/// A name and a password for AUTH (RFC 4954). `Debug` hides the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientCredentials {
-    /// Authentication identity.
-    pub user: String,
-    /// The password itself.
-    pub password: String,
-}
-
-impl fmt::Debug for ClientCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCredentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// How a session is held.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our own name, said in EHLO or LHLO.
-    pub hostname: String,
-    /// SMTP or LMTP.
-    pub dialect: Dialect,
-    /// When TLS is used.
-    pub tls: TlsUse,
-    /// Who we are for this host. With credentials, no transaction starts before AUTH succeeded.
-    pub credentials: Option<ClientCredentials>,
-    /// Credentials may be sent without TLS: for tests and for sockets of the own machine.
-    pub auth_without_tls: bool,
-    /// What is too much.
-    pub limits: Limits,
-    /// How long is waited.
-    pub timeouts: Timeouts,
-}
-
-impl Settings {
-    /// Settings for a host of the wide world: SMTP, opportunistic TLS, no credentials.
-    #[must_use]
-    pub fn new(hostname: &str) -> Self {
-        Self {
-            hostname: hostname.to_owned(),
-            dialect: Dialect::Smtp,
-            tls: TlsUse::Opportunistic,
-            credentials: None,
-            auth_without_tls: false,
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-/// Bounds of a session. Sizes of replies are bounded by the reply parser.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Commands that may wait for their replies at once, counted. Replies to so many fit the smallest socket buffers, so both sides
-    /// never block on writing (RFC 2920 §3.1).
-    pub pipeline: usize,
-    /// Octets of content asked of the driver at once: one write to the socket.
-    pub piece: usize,
-    /// Octets in one BDAT: between two of them the host may refuse (RFC 3030 §2).
-    pub chunk: u64,
-    /// Recipients in one transaction: RFC 5321 §4.5.3.1.8 promises that a host takes a hundred.
-    pub recipients: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { pipeline: 100, piece: 64 * 1024, chunk: 16 * 1024 * 1024, recipients: 100 }
-    }
-}
-
-/// How long each reply is waited for (RFC 5321 §4.5.3.2).
-#[derive(Clone, Debug)]
-pub struct Timeouts {
-    /// The greeting, 5 minutes (§4.5.3.2.1).
-    pub greeting: Duration,
-    /// MAIL, RCPT and all other commands, 5 minutes (§4.5.3.2.2–3).
-    pub command: Duration,
-    /// The reply to DATA, 2 minutes (§4.5.3.2.4).
-    pub data: Duration,
-    /// One write of content, 3 minutes (§4.5.3.2.5).
-    pub block: Duration,
-    /// The reply to the end of data, 10 minutes (§4.5.3.2.6).
-    pub end: Duration,
-    /// QUIT: nothing depends on its reply, so we wait a few seconds only.
-    pub quit: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            greeting: Duration::from_secs(300),
-            command: Duration::from_secs(300),
-            data: Duration::from_secs(120),
-            block: Duration::from_secs(180),
-            end: Duration::from_secs(600),
-            quit: Duration::from_secs(5),
-        }
-    }
-}
+use crate::{
+    extension::Extensions,
+    reply::{Reply, ReplyParser},
+};
 
 /// What the driver is to do next, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -240,23 +122,23 @@ pub struct Client {
     /// What was asked and not answered yet, oldest first.
     awaited: VecDeque<Awaited>,
     state: State,
-    capabilities: Capabilities,
+    extensions: Extensions,
     tls_active: bool,
     authenticated: bool,
     /// Transactions begun in this session.
-    transactions: u32,
+    transactions: u64,
     /// The last transaction did not end with a reply to its content.
     reset_needed: bool,
 }
 
 /// A command whose reply is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Awaited {
+enum Awaited {
     Greeting,
     Ehlo,
     Helo,
     StartTls,
-    Auth(opening::Exchange),
+    Auth,
     Reset,
     Mail,
     /// RCPT of the recipient with this index.
@@ -300,7 +182,7 @@ impl Client {
             sending: Vec::new(),
             awaited: VecDeque::from([Awaited::Greeting]),
             state: State::Opening(Opening::default()),
-            capabilities: Capabilities::default(),
+            extensions: Extensions::default(),
             tls_active,
             authenticated: false,
             transactions: 0,
@@ -366,7 +248,7 @@ impl Client {
         self.input.clear();
         (self.left_over, self.heard) = (0, 0);
         self.parser = ReplyParser::default();
-        self.capabilities = Capabilities::default();
+        self.extensions = Extensions::default();
         self.tls_active = true;
         self.state = State::Opening(Opening::default());
         self.say_hello();
@@ -408,7 +290,7 @@ impl Client {
                 Awaited::Ehlo
                 | Awaited::Helo
                 | Awaited::StartTls
-                | Awaited::Auth(_)
+                | Awaited::Auth
                 | Awaited::Reset
                 | Awaited::Mail
                 | Awaited::Rcpt(_),
@@ -417,7 +299,8 @@ impl Client {
         }
     }
 
-    /// Whole replies so far. [`Client::timeout`] runs from the last of them: single octets do not extend it.
+    /// Whole replies so far. [`Client::timeout`] runs from the last of them: single octets do not
+    /// extend it.
     #[must_use]
     pub const fn replies(&self) -> u64 {
         self.replies
@@ -425,16 +308,16 @@ impl Client {
 
     /// What the peer offers, as of its last EHLO.
     #[must_use]
-    pub const fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// True if the session can take one more transaction now.
     #[must_use]
     pub fn can_begin(&self) -> bool {
         // RFC 9422 §4.1: MAILMAX bounds the transactions of a session.
-        matches!(self.state, State::Ready)
-            && self.capabilities.mail_max.is_none_or(|most| self.transactions < most)
+        let most = self.extensions.limits.and_then(|limits| limits.transactions);
+        matches!(self.state, State::Ready) && most.is_none_or(|most| self.transactions < most)
     }
 
     /// False when nothing more can be said on this connection.
@@ -449,7 +332,7 @@ impl Client {
         match (&self.state, self.awaited.front()) {
             (_, Some(Awaited::Greeting)) => Step::Greeting,
             (_, Some(Awaited::StartTls)) | (State::Handshake, _) => Step::Tls,
-            (_, Some(Awaited::Auth(_))) => Step::Auth,
+            (_, Some(Awaited::Auth)) => Step::Auth,
             (State::Opening(_), _) => Step::Hello,
             (State::Transaction(progress), _) => progress.step(),
             (State::Ready | State::Quitting | State::Closed, _) => Step::Idle,
@@ -472,7 +355,7 @@ impl Client {
             | Awaited::Ehlo
             | Awaited::Helo
             | Awaited::StartTls
-            | Awaited::Auth(_) => {
+            | Awaited::Auth => {
                 self.handle_opening(awaited, reply);
             }
             Awaited::Reset
@@ -486,8 +369,8 @@ impl Client {
         }
     }
 
-    /// A reply that no command asked for. A refusal may come while the content is still on its way; anything else shows that we are out
-    /// of step, and then a later 250 could belong to anything.
+    /// A reply that no command asked for. A refusal may come while the content is still on its way;
+    /// anything else shows that we are out of step, and then a later 250 could belong to anything.
     fn unasked(&mut self, reply: &Reply) {
         if reply.code() == 421 || (!reply.is_positive() && self.step() == Step::Content) {
             return self.lose_by(reply.clone(), true);
@@ -541,7 +424,8 @@ impl Client {
 
     /// Gathers one command line; commands that may be pipelined leave in one write.
     fn command(&mut self, line: &str, awaited: Awaited) {
-        // RFC 5321 §2.3.8: what we say is one line. The types of the arguments see to it; this is the last door.
+        // RFC 5321 §2.3.8: what we say is one line. The types of the arguments see to it; this is
+        // the last door.
         let line = line.replace(['\r', '\n', '\0'], "?");
         self.sending.extend_from_slice(line.as_bytes());
         self.sending.extend_from_slice(b"\r\n");
@@ -549,5 +433,6 @@ impl Client {
     }
 }
 
-// Lines and their number are bounded by the parser; this bounds their product, and what is skipped of a line too long.
+// Lines and their number are bounded by the parser; this bounds their product, and what is skipped
+// of a line too long.
 const MAXIMUM_REPLY: usize = 64 * 1024;

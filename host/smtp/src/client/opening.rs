@@ -1,28 +1,19 @@
 //! The opening of a session: greeting, EHLO or HELO or LHLO, STARTTLS, AUTH.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
-use super::{Awaited, Capabilities, Client, Dialect, Failure, Output, State, Step, TlsUse};
-use crate::reply::Reply;
+use super::{Awaited, Client, Dialect, Failure, Output, State, Step, TlsUse};
+use crate::{
+    extension::Extensions,
+    reply::Reply,
+    sasl::{ClientExchange, Credentials, Mechanism},
+};
 
 /// What was tried already while the session is being opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Opening {
     /// STARTTLS was refused, and TLS is not required.
     tls_refused: bool,
-}
-
-/// Where an AUTH exchange is: what our last line was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exchange {
-    /// AUTH PLAIN with its initial response.
-    Plain,
-    /// AUTH LOGIN.
-    Login,
-    /// The user name.
-    LoginUser,
-    /// The password.
-    LoginPassword,
+    /// AUTH under way.
+    exchange: Option<ClientExchange>,
 }
 
 impl Client {
@@ -31,30 +22,32 @@ impl Client {
             (Awaited::Greeting, 220) => self.say_hello(),
             (Awaited::Greeting, _) => self.fail(Step::Greeting, reply),
             (Awaited::Ehlo, 250) => {
-                self.capabilities = Capabilities::parse(&reply);
+                self.extensions = Extensions::parse(&reply);
                 self.go_on();
             }
-            // RFC 5321 §3.2: a host that does not know EHLO is greeted with HELO. LMTP has nothing else (RFC 2033 §4.1).
+            // RFC 5321 §3.2: a host that does not know EHLO is greeted with HELO. LMTP has nothing
+            // else (RFC 2033 §4.1).
             (Awaited::Ehlo, 500..=599) if self.settings.dialect == Dialect::Smtp => {
                 let hello = format!("HELO {}", self.settings.hostname);
                 self.command(&hello, Awaited::Helo);
             }
             (Awaited::Helo, 250) => {
-                self.capabilities = Capabilities::default();
+                self.extensions = Extensions::default();
                 self.go_on();
             }
             (Awaited::StartTls, 220) => {
-                // RFC 3207 §4.2: whatever stands behind the 220 was not protected, so it does not count.
+                // RFC 3207 §4.2: whatever stands behind the 220 was not protected, so it does not
+                // count.
                 self.input.clear();
                 self.state = State::Handshake;
                 self.outputs.push_back(Output::StartTls);
             }
             (Awaited::StartTls, 400..=599) if self.settings.tls == TlsUse::Opportunistic => {
-                self.state = State::Opening(Opening { tls_refused: true });
+                self.state = State::Opening(Opening { tls_refused: true, exchange: None });
                 self.go_on();
             }
             (Awaited::StartTls, _) => self.fail(Step::Tls, reply),
-            (Awaited::Auth(exchange), _) => self.handle_auth(exchange, reply),
+            (Awaited::Auth, _) => self.handle_auth(reply),
             _ => self.fail(Step::Hello, reply),
         }
     }
@@ -70,9 +63,9 @@ impl Client {
 
     /// Extensions are known: TLS first, then AUTH, then work.
     fn go_on(&mut self) {
-        let tls_refused = matches!(self.state, State::Opening(Opening { tls_refused: true }));
+        let tls_refused = matches!(self.state, State::Opening(Opening { tls_refused: true, .. }));
         if !self.tls_active && !tls_refused && self.settings.tls != TlsUse::Never {
-            if self.capabilities.starttls {
+            if self.extensions.starttls {
                 return self.command("STARTTLS", Awaited::StartTls);
             }
             if self.settings.tls == TlsUse::Required {
@@ -99,41 +92,41 @@ impl Client {
                 Reply::new(454, "4.7.11 There is no TLS, so the password is not sent"),
             );
         }
-        let offers =
-            |mechanism: &str| self.capabilities.auth.iter().any(|offered| offered == mechanism);
-        if offers("PLAIN") {
-            let response =
-                STANDARD.encode(format!("\0{}\0{}", credentials.user, credentials.password));
-            self.command(&format!("AUTH PLAIN {response}"), Awaited::Auth(Exchange::Plain));
-        } else if offers("LOGIN") {
-            self.command("AUTH LOGIN", Awaited::Auth(Exchange::Login));
-        } else {
-            self.fail_ourselves(
-                Step::Auth,
-                Reply::new(454, "4.7.0 The host offers neither AUTH PLAIN nor AUTH LOGIN"),
-            );
+        let offers = |mechanism: &Mechanism| {
+            self.extensions.auth.iter().any(|offered| offered.parse() == Ok(*mechanism))
+        };
+        let Some(mechanism) = [Mechanism::Plain, Mechanism::Login].into_iter().find(offers) else {
+            let words = "4.7.0 The host offers neither AUTH PLAIN nor AUTH LOGIN";
+            return self.fail_ourselves(Step::Auth, Reply::new(454, words));
+        };
+        let mut exchange = ClientExchange::new(Credentials {
+            mechanism,
+            authorization: String::new(),
+            identity: credentials.user,
+            password: credentials.password,
+        });
+        self.command(&format!("AUTH {}", exchange.argument()), Awaited::Auth);
+        if let State::Opening(opening) = &mut self.state {
+            opening.exchange = Some(exchange);
         }
     }
 
-    fn handle_auth(&mut self, exchange: Exchange, reply: Reply) {
-        let Some(credentials) = self.settings.credentials.clone() else { return };
-        match (exchange, reply.code()) {
-            (_, 235) => {
+    fn handle_auth(&mut self, reply: Reply) {
+        let State::Opening(Opening { exchange: Some(exchange), .. }) = &mut self.state else {
+            return;
+        };
+        match reply.code() {
+            235 => {
                 self.authenticated = true;
                 self.go_on();
             }
-            (Exchange::Login, 334) => {
-                self.command(
-                    &STANDARD.encode(credentials.user),
-                    Awaited::Auth(Exchange::LoginUser),
-                );
-            }
-            (Exchange::LoginUser, 334) => {
-                self.command(
-                    &STANDARD.encode(credentials.password),
-                    Awaited::Auth(Exchange::LoginPassword),
-                );
-            }
+            334 => match exchange.answer(&reply.text()) {
+                Ok(line) => self.command(&line, Awaited::Auth),
+                Err(_) => {
+                    let words = "4.7.0 The host asks for more than its mechanism knows";
+                    self.fail_ourselves(Step::Auth, Reply::new(454, words));
+                }
+            },
             _ => self.fail(Step::Auth, reply),
         }
     }

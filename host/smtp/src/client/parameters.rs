@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Capabilities, Transaction};
+use super::Transaction;
 use crate::{
     address::{ForwardPath, Host, Mailbox, ReversePath},
     envelope::{BodyType, Recipient},
+    extension::Extensions,
 };
 
 /// How this transaction is offered to this host.
@@ -24,7 +25,7 @@ pub(super) struct Offer {
 /// ```abnf
 /// mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
 /// ```
-pub(super) fn mail(transaction: &Transaction, offered: &Capabilities, offer: Offer) -> String {
+pub(super) fn mail(transaction: &Transaction, offered: &Extensions, offer: Offer) -> String {
     let mut line = match &transaction.reverse_path {
         ReversePath::Null => "MAIL FROM:<>".to_owned(),
         ReversePath::Mailbox(mailbox) => format!("MAIL FROM:<{}>", path(mailbox, offer.smtputf8)),
@@ -64,9 +65,10 @@ pub(super) fn mail(transaction: &Transaction, offered: &Capabilities, offer: Off
 /// RFC 5321 §4.1.1.3:
 ///
 /// ```abnf
-/// rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters] CRLF
+/// rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path )
+///        [SP Rcpt-parameters] CRLF
 /// ```
-pub(super) fn rcpt(recipient: &Recipient, offered: &Capabilities, smtputf8: bool) -> String {
+pub(super) fn rcpt(recipient: &Recipient, offered: &Extensions, smtputf8: bool) -> String {
     let mut line = match &recipient.path {
         ForwardPath::Postmaster => "RCPT TO:<postmaster>".to_owned(),
         ForwardPath::Mailbox(mailbox) => format!("RCPT TO:<{}>", path(mailbox, smtputf8)),
@@ -82,7 +84,8 @@ pub(super) fn rcpt(recipient: &Recipient, offered: &Capabilities, smtputf8: bool
     line
 }
 
-/// True if the path cannot be said without SMTPUTF8: a domain has an ASCII form, a local part has none (RFC 6531 §3.2).
+/// True if the path cannot be said without SMTPUTF8: a domain has an ASCII form, a local part has
+/// none (RFC 6531 §3.2).
 pub(super) fn needs_smtputf8(mailbox: &Mailbox) -> bool {
     !mailbox.local_part().is_ascii()
 }

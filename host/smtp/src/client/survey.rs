@@ -9,7 +9,8 @@ pub struct ContentTraits {
     pub eight_bit: bool,
     /// Octets above 127 occur in the header section: the message is internationalised (RFC 6532).
     pub eight_bit_header: bool,
-    /// CR or LF occur outside CRLF, or NUL occurs: such a content is not sent as it is, unless it is binary (RFC 5321 §2.3.8).
+    /// CR or LF occur outside CRLF, or NUL occurs: such a content is not sent as it is, unless it
+    /// is binary (RFC 5321 §2.3.8).
     pub irregular: bool,
 }
 

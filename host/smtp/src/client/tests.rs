@@ -1,4 +1,5 @@
-//! Conversations of the sender with a scripted host, each played with the host's octets cut at every size.
+//! Conversations of the sender with a scripted host, each played with the host's octets cut at
+//! every size.
 
 use super::*;
 use crate::{
@@ -334,7 +335,8 @@ fn a_host_gets_only_what_it_offers_to_take() {
         "C: MAIL FROM:<a@example.net> BODY=8BITMIME\nS: 451 no",
         &["refused 451 no"],
     );
-    // RFC 5321 §2.3.8: an end of content that only the next server would see does not leave us, not even by BDAT.
+    // RFC 5321 §2.3.8: an end of content that only the next server would see does not leave us, not
+    // even by BDAT.
     let bare = message(&["b@example.org"], "A: b\r\n\r\nx\n.\nMAIL\r\n");
     for extensions in ["", "\\n250-CHUNKING"] {
         check_offer(
@@ -448,6 +450,22 @@ fn recipients_beyond_the_limit_of_the_host_stay_untried() {
          C: Subject: hi\\n\\n..dot\\nend\\n.
          S: 250 ok",
         &["accepted 250 ok", "untried", "untried"],
+    );
+}
+
+#[test]
+fn recipients_of_further_domains_stay_untried() {
+    let three = message(&["b@example.org", "c@example.com", "d@example.org"], CONTENT);
+    check_offer(
+        &three,
+        "\\n250-LIMITS RCPTDOMAINMAX=1",
+        "C: MAIL FROM:<a@example.net>
+         S: 250 ok
+         C: RCPT TO:<b@example.org>
+         S: 550 no
+         C: RCPT TO:<d@example.org>
+         S: 550 no",
+        &["refused 550 no", "untried", "refused 550 no"],
     );
 }
 
@@ -738,7 +756,8 @@ fn timeouts_are_those_of_rfc_5321() {
     assert_eq!(minutes(&play.client), 10);
 }
 
-/// Whatever a host says: no panic, one fate for each recipient, and no success without a 25z reply to the content.
+/// Whatever a host says: no panic, one fate for each recipient, and no success without a 25z reply
+/// to the content.
 #[test]
 fn random_hosts_get_no_success_out_of_turn() {
     let words = [

@@ -1,14 +1,17 @@
 //! One transaction of the sender: MAIL, RCPT, DATA or BDAT, the content, and whose reply is whose.
 
+use std::{borrow::Cow, collections::BTreeSet};
+
 use super::{
-    Awaited, Capabilities, Client, Dialect, Limits, Output, State, Step,
+    Awaited, Client, Dialect, Limits, Output, State, Step,
     parameters::{self, Offer},
     survey::ContentTraits,
 };
 use crate::{
-    address::{ForwardPath, ReversePath},
+    address::{Domain, ForwardPath, Mailbox, ReversePath},
     content::DataEncoder,
     envelope::{BodyType, MailParameters, Recipient},
+    extension::Extensions,
     reply::Reply,
 };
 
@@ -28,11 +31,13 @@ pub struct Transaction {
 /// What came of a transaction for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The peer has taken the message for this recipient: the reply to the end of data was a success.
+    /// The peer has taken the message for this recipient: the reply to the end of data was a
+    /// success.
     Accepted(Reply),
     /// The peer refused, for now (4yz) or for good (5yz).
     Refused(Reply),
-    /// This host cannot take this message: an extension is missing or the message is too large. The reply is ours.
+    /// This host cannot take this message: an extension is missing or the message is too large. The
+    /// reply is ours.
     Unfit(Reply),
     /// Not decided, because the host takes no more recipients in one transaction: begin another.
     Untried,
@@ -40,7 +45,8 @@ pub enum Fate {
     Lost {
         /// 421 of the peer, or our own words.
         reply: Reply,
-        /// The content was sent to its end: the peer may have taken it, so another host must not be tried at once.
+        /// The content was sent to its end: the peer may have taken it, so another host must not be
+        /// tried at once.
         uncertain: bool,
     },
 }
@@ -87,25 +93,23 @@ enum Transport {
 }
 
 impl Client {
-    /// Begins a transaction; [`Output::Ended`] will follow. To be called only when [`Client::can_begin`].
+    /// Begins a transaction; [`Output::Ended`] will follow. To be called only when
+    /// [`Client::can_begin`].
     pub fn begin(&mut self, transaction: Transaction) {
         if !self.can_begin() {
             let fates = transaction.recipients.iter().map(|_| Fate::Untried).collect();
             return self.outputs.push_back(Output::Ended(fates));
         }
         self.transactions += 1;
-        let progress = Progress::new(
-            transaction,
-            &self.capabilities,
-            &self.settings.limits,
-            self.authenticated,
-        );
+        let progress =
+            Progress::new(transaction, &self.extensions, &self.settings.limits, self.authenticated);
         self.state = State::Transaction(Box::new(progress));
         self.advance();
     }
 
-    /// The octets that [`Output::Content`] asked for, or the first of them. An empty piece says that the content cannot be read:
-    /// the connection is given up, since the transaction cannot be taken back.
+    /// The octets that [`Output::Content`] asked for, or the first of them. An empty piece says
+    /// that the content cannot be read: the connection is given up, since the transaction cannot be
+    /// taken back.
     pub fn handle_content(&mut self, piece: &[u8]) {
         let State::Transaction(progress) = &mut self.state else { return };
         if piece.is_empty() || !progress.take(piece, &mut self.sending) {
@@ -140,7 +144,8 @@ impl Client {
             Awaited::Rcpt(index) => progress.rcpt_answered(index, &reply),
             Awaited::Data => return self.data_answered(&reply),
             Awaited::Chunk | Awaited::End | Awaited::EndFor(_) if is_early => {
-                // The answer comes before the question is complete: a refusal counts, but the rest cannot be sent any more.
+                // The answer comes before the question is complete: a refusal counts, but the rest
+                // cannot be sent any more.
                 return self.unasked(&reply);
             }
             Awaited::Chunk => progress.chunk_answered(&reply),
@@ -150,7 +155,7 @@ impl Client {
             | Awaited::Ehlo
             | Awaited::Helo
             | Awaited::StartTls
-            | Awaited::Auth(_)
+            | Awaited::Auth
             | Awaited::Quit => false,
         };
         if !fits {
@@ -167,7 +172,8 @@ impl Client {
         let State::Transaction(progress) = &mut self.state else { return };
         match reply.code() {
             354 if progress.taken.is_empty() && self.settings.dialect == Dialect::Smtp => {
-                // RFC 2920 §3.1: the DATA was on its way before every recipient was refused, so an empty content follows.
+                // RFC 2920 §3.1: the DATA was on its way before every recipient was refused, so an
+                // empty content follows.
                 progress.phase = Phase::End;
                 self.command(".", Awaited::End);
             }
@@ -185,13 +191,13 @@ impl Client {
 
     /// Says what can be said now, and moves on when nothing is awaited any more.
     fn advance(&mut self) {
-        let pipelining = self.capabilities.pipelining;
+        let pipelining = self.extensions.pipelining;
         let window = if pipelining { self.settings.limits.pipeline } else { 1 };
         while self.awaited.len() < window {
             let State::Transaction(progress) = &mut self.state else { return };
             let may_pipeline = pipelining && !self.awaited.is_empty();
             let next =
-                progress.next_command(&self.capabilities, &mut self.reset_needed, may_pipeline);
+                progress.next_command(&self.extensions, &mut self.reset_needed, may_pipeline);
             let Some((line, awaited)) = next else { break };
             self.command(&line, awaited);
         }
@@ -209,7 +215,10 @@ impl Client {
                 self.begin_chunk();
             }
             Phase::Content => self.begin_chunk(),
-            Phase::End => self.finish(false),
+            Phase::End => {
+                let reset_needed = progress.has_refused_chunks();
+                self.finish(reset_needed);
+            }
         }
     }
 
@@ -285,24 +294,18 @@ impl Client {
 impl Progress {
     fn new(
         transaction: Transaction,
-        offered: &Capabilities,
+        offered: &Extensions,
         limits: &Limits,
         authenticated: bool,
     ) -> Self {
         let (offer, refusal) = fit(&transaction, offered, authenticated);
-        let most = limits.recipients.min(offered.rcpt_max.unwrap_or(usize::MAX)).max(1);
-        let mut room = most;
-        let fates = transaction
-            .recipients
-            .iter()
+        let mut room = Room::new(limits, offered);
+        let fates = (transaction.recipients.iter())
             .map(|recipient| {
-                let fate =
-                    refusal.clone().or_else(|| unfit_recipient(recipient, offer)).map(Fate::Unfit);
-                if fate.is_none() && room == 0 {
-                    return Some(Fate::Untried);
-                }
-                room -= usize::from(fate.is_none());
-                fate
+                let refusal = refusal.clone().or_else(|| unfit_recipient(recipient, offer));
+                refusal
+                    .map(Fate::Unfit)
+                    .or_else(|| (!room.take(&recipient.path)).then_some(Fate::Untried))
             })
             .collect();
         let binary = offer.body == BodyType::BinaryMime;
@@ -335,7 +338,7 @@ impl Progress {
 
     fn next_command(
         &mut self,
-        offered: &Capabilities,
+        offered: &Extensions,
         reset_needed: &mut bool,
         may_pipeline: bool,
     ) -> Option<(String, Awaited)> {
@@ -410,7 +413,8 @@ impl Progress {
     /// The reply to the content: for all recipients that were taken, or for one.
     fn content_answered(&mut self, index: Option<usize>, reply: &Reply) -> bool {
         if reply.is_positive() && !is_done(reply) {
-            // RFC 5321 §4.3.2: nothing but 250 is a success here; a 221 or 354 belongs to another command.
+            // RFC 5321 §4.3.2: nothing but 250 is a success here; a 221 or 354 belongs to another
+            // command.
             return false;
         }
         let fate = if reply.is_positive() {
@@ -432,6 +436,12 @@ impl Progress {
         for undecided in self.fates.iter_mut().filter(|fate| fate.is_none()) {
             *undecided = Some(fate.clone());
         }
+    }
+
+    /// RFC 3030 §2: after a BDAT that failed, the host waits for RSET.
+    fn has_refused_chunks(&self) -> bool {
+        matches!(self.transport, Transport::Chunks { .. })
+            && !self.fates.iter().any(|fate| matches!(fate, Some(Fate::Accepted(_))))
     }
 
     fn has_nobody_left(&self) -> bool {
@@ -477,10 +487,43 @@ impl Progress {
     }
 }
 
+/// How many recipients still fit into the transaction.
+struct Room<'a> {
+    recipients: u64,
+    domains: u64,
+    seen: BTreeSet<Cow<'a, str>>,
+}
+
+impl<'a> Room<'a> {
+    fn new(limits: &Limits, offered: &Extensions) -> Self {
+        // RFC 9422 §4.2–3: RCPTMAX and RCPTDOMAINMAX.
+        let offered = offered.limits.unwrap_or_default();
+        let most = u64::try_from(limits.recipients).unwrap_or(u64::MAX);
+        Self {
+            recipients: most.min(offered.recipients.unwrap_or(most)).max(1),
+            domains: offered.domains.unwrap_or(u64::MAX).max(1),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// False if this recipient has to wait for another transaction.
+    fn take(&mut self, path: &'a ForwardPath) -> bool {
+        let domain =
+            path.mailbox().and_then(Mailbox::domain).map(Domain::to_ascii).unwrap_or_default();
+        let is_new = !self.seen.contains(&domain);
+        if self.recipients == 0 || (is_new && self.seen.len() as u64 >= self.domains) {
+            return false;
+        }
+        self.recipients -= 1;
+        self.seen.insert(domain);
+        true
+    }
+}
+
 /// How the host can be offered the message, and our refusal if it cannot.
 fn fit(
     transaction: &Transaction,
-    offered: &Capabilities,
+    offered: &Extensions,
     authenticated: bool,
 ) -> (Offer, Option<Reply>) {
     let content = &transaction.content;
@@ -493,7 +536,8 @@ fn fit(
     };
     let offer = Offer { body, smtputf8: parameters.smtputf8 && offered.smtputf8, authenticated };
     let too_large = offered.size.flatten().is_some_and(|most| content.octets > most);
-    let international_path = matches!(&transaction.reverse_path, ReversePath::Mailbox(mailbox) if parameters::needs_smtputf8(mailbox));
+    let international_path =
+        transaction.reverse_path.mailbox().is_some_and(parameters::needs_smtputf8);
     let international = international_path || (parameters.smtputf8 && content.eight_bit_header);
     let refusal = if too_large {
         // RFC 1870 §6.1: a declared limit is believed before the content is sent.
@@ -529,7 +573,8 @@ fn unfit_recipient(recipient: &Recipient, offer: Offer) -> Option<Reply> {
     }
 }
 
-/// RFC 5321 §4.2.1: a success that a command of a transaction can have. 220, 221 and the like belong to others.
+/// RFC 5321 §4.2.1: a success that a command of a transaction can have. 220, 221 and the like
+/// belong to others.
 fn is_done(reply: &Reply) -> bool {
     matches!(reply.code(), 250..=259)
 }
