@@ -1,7 +1,7 @@
 //! Notice → report: what a sender has to be told becomes a message with a null reverse-path.
 //!
-//! The queue decides who is told what (RFC 3461 §4.1), and never gives out a notice about a message with a null reverse-path; the
-//! room `message` writes the report (RFC 3464). Here the two meet.
+//! The queue decides who is told what (RFC 3461 §4.1), and never gives out a notice about a message
+//! with a null reverse-path; the room `message` writes the report (RFC 3464). Here the two meet.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -131,7 +131,8 @@ fn reported(notice: &Notice, recipient: &QueuedRecipient) -> ReportedRecipient {
     }
 }
 
-/// RFC 3464 §2.3.1: ORCPT as it came; without it, the address that the client gave if it is another one by now.
+/// RFC 3464 §2.3.1: ORCPT as it came; without it, the address that the client gave if it is another
+/// one by now.
 fn original(recipient: &QueuedRecipient) -> Option<OriginalRecipient> {
     let given = || {
         let address = recipient.original.to_string();

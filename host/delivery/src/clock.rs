@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-/// Now, by the wall: for reports, journals and file names. Intervals are measured with `tokio::time`.
+/// Now, by the wall: for reports, journals and file names. Intervals are measured with
+/// `tokio::time`.
 #[expect(clippy::disallowed_methods, reason = "the one place of this room that asks for the time")]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

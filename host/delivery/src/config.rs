@@ -20,7 +20,8 @@ pub struct Config {
     pub local: Arc<LocalDomains>,
     /// What routes name by `auth=`.
     pub credentials: BTreeMap<String, ClientCredentials>,
-    /// Addresses we listen on ourselves: an MX record that leads to one of them is a loop (RFC 5321 §5.1).
+    /// Addresses we listen on ourselves: an MX record that leads to one of them is a loop (RFC 5321
+    /// §5.1).
     pub listeners: Vec<SocketAddr>,
     /// What is too much.
     pub limits: Limits,
@@ -104,12 +105,14 @@ impl FromStr for RouteTarget {
 pub struct Limits {
     /// Attempts at once. Each holds one connection and a buffer of 64 KiB.
     pub attempts: usize,
-    /// Connections to one host at once, idle ones included. RFC 5321 §4.5.4.1 warns of overloading a host.
+    /// Connections to one host at once, idle ones included. RFC 5321 §4.5.4.1 warns of overloading
+    /// a host.
     pub connections_per_host: usize,
-    /// Messages over one connection; then a new one is made, so that load spreads over the addresses of a host.
+    /// Messages over one connection; then a new one is made, so that load spreads over the
+    /// addresses of a host.
     pub messages_per_connection: u32,
-    /// An idle connection is kept for the next message so long. RFC 5321 §4.5.3.2 lets a host wait 5 minutes, but it is its
-    /// connection too.
+    /// An idle connection is kept for the next message so long. RFC 5321 §4.5.3.2 lets a host wait
+    /// 5 minutes, but it is its connection too.
     pub idle_connection: Duration,
     /// To wait for a free connection to a host; then the message goes back to the queue.
     pub wait_for_connection: Duration,
@@ -117,12 +120,13 @@ pub struct Limits {
     pub connect: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
-    /// Hosts of a domain that are tried in one attempt. RFC 5321 §5.1 asks for two at least and allows a limit.
+    /// Hosts of a domain that are tried in one attempt. RFC 5321 §5.1 asks for two at least and
+    /// allows a limit.
     pub hosts: usize,
     /// Addresses of a host that are tried in one attempt, for the same reason.
     pub addresses: usize,
-    /// Octets of a message that are returned with a report if RET=FULL; a larger one is returned as header section
-    /// (RFC 3461 §4.3 allows it).
+    /// Octets of a message that are returned with a report if RET=FULL; a larger one is returned as
+    /// header section (RFC 3461 §4.3 allows it).
     pub returned: u64,
     /// Octets of header section that are returned otherwise.
     pub returned_header: u64,

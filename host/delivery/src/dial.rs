@@ -18,7 +18,8 @@ pub(crate) enum Endpoint {
     Unix,
 }
 
-/// A host and the address that was reached, as logs and reports name it: `mx.example.org [192.0.2.1]:25`.
+/// A host and the address that was reached, as logs and reports name it: `mx.example.org
+/// [192.0.2.1]:25`.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) name: String,

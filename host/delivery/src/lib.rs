@@ -1,8 +1,9 @@
-//! Mail goes out, or home: where each recipient's copy goes, the attempts to bring it there, and the reports about what came of
-//! them.
+//! Mail goes out, or home: where each recipient's copy goes, the attempts to bring it there, and
+//! the reports about what came of them.
 //!
-//! The room meets the others in the queue only: it takes [`queue::Delivery`] and [`queue::Notice`], and gives outcomes and new
-//! messages. One attempt is four steps: resolve, connect, converse, report.
+//! The room meets the others in the queue only: it takes [`queue::Delivery`] and [`queue::Notice`],
+//! and gives outcomes and new messages. One attempt is four steps: resolve, connect, converse,
+//! report.
 
 mod bounce;
 mod clock;
@@ -90,8 +91,8 @@ impl Delivery {
         Self { stopping, tasks, house }
     }
 
-    /// Takes no more work, lets attempts under way go on for at most `grace`, then drops them: their recipients are due again
-    /// after the next start.
+    /// Takes no more work, lets attempts under way go on for at most `grace`, then drops them:
+    /// their recipients are due again after the next start.
     pub async fn stop(mut self, grace: Duration) {
         let _ = self.stopping.send(true);
         let deadline = tokio::time::Instant::now() + grace;

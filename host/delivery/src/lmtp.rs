@@ -1,5 +1,5 @@
-//! LMTP servers (RFC 2033): a mailbox store behind a TCP port or a Unix socket. The conversation is that of SMTP but for the hello and
-//! one reply per recipient, so machine and driver are the same.
+//! LMTP servers (RFC 2033): a mailbox store behind a TCP port or a Unix socket. The conversation is
+//! that of SMTP but for the hello and one reply per recipient, so machine and driver are the same.
 
 use smtp::{LmtpAddress, Reply, TlsDemand, client::Dialect};
 

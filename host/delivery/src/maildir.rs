@@ -1,9 +1,10 @@
-//! Final delivery into a Maildir: written to `tmp`, flushed, renamed into `new`, and the directory flushed before anybody is told that it
-//! was delivered. (D. J. Bernstein, "Using maildir format".)
+//! Final delivery into a Maildir: written to `tmp`, flushed, renamed into `new`, and the directory
+//! flushed before anybody is told that it was delivered. (D. J. Bernstein, "Using maildir format".)
 //!
-//! Names of directories come from routes, which the configuration makes; a local part of the network never becomes a path by itself.
-//! Directories are opened once and everything else happens relative to them without following links, so swapping one for a link in
-//! the middle of a delivery leads nowhere.
+//! Names of directories come from routes, which the configuration makes; a local part of the
+//! network never becomes a path by itself. Directories are opened once and everything else happens
+//! relative to them without following links, so swapping one for a link in the middle of a delivery
+//! leads nowhere.
 
 use std::{
     fs::{DirBuilder, File},
@@ -77,7 +78,8 @@ impl Maildirs {
         outcomes
     }
 
-    /// Seconds, then what makes it unique within them: microseconds, process, deliveries of the process, and chance.
+    /// Seconds, then what makes it unique within them: microseconds, process, deliveries of the
+    /// process, and chance.
     fn unique_name(&self, now: SystemTime) -> String {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let number = self.deliveries.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +89,8 @@ impl Maildirs {
     }
 }
 
-/// RFC 5321 §4.4: the final delivery adds the reverse-path; `Delivered-To` says for whom this copy is.
+/// RFC 5321 §4.4: the final delivery adds the reverse-path; `Delivered-To` says for whom this copy
+/// is.
 fn trace_fields(reverse_path: &ReversePath, forward_path: &ForwardPath) -> String {
     format!("{}Delivered-To: {forward_path}\r\n", message::trace::return_path(reverse_path))
 }
@@ -125,7 +128,8 @@ impl Job {
         let maildir = Maildir::open(&self.directory)?;
         let written = self.write(&maildir);
         if written.is_err() {
-            // What is left in tmp is removed by every reader after 36 hours; we need not wait for that.
+            // What is left in tmp is removed by every reader after 36 hours; we need not wait for
+            // that.
             let _ = unlinkat(&maildir.tmp, &self.name, AtFlags::empty());
         }
         written

@@ -65,8 +65,8 @@ impl Pool {
         }
     }
 
-    /// An idle session with this host, unless it has to be a new one, or a place for a new one. `None` when neither was to be had for as long as
-    /// we wait.
+    /// An idle session with this host, unless it has to be a new one, or a place for a new one.
+    /// `None` when neither was to be had for as long as we wait.
     pub(crate) async fn enter(&self, key: &str, has_to_be_new: bool) -> Option<Entry> {
         let places = self.places(key);
         let entering = async {
@@ -101,7 +101,8 @@ impl Pool {
         }
     }
 
-    /// Keeps a session for the next message, if it is worth keeping; else it comes back, to be closed.
+    /// Keeps a session for the next message, if it is worth keeping; else it comes back, to be
+    /// closed.
     pub(crate) fn keep(&self, mut session: Session) -> Option<Session> {
         let mut inner = self.lock();
         if inner.closed

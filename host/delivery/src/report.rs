@@ -1,4 +1,5 @@
-//! Fourth step of an attempt: plugins are asked, the queue is told, and everybody who wants to know can read it.
+//! Fourth step of an attempt: plugins are asked, the queue is told, and everybody who wants to know
+//! can read it.
 
 use std::sync::Arc;
 

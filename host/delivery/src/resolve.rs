@@ -142,7 +142,8 @@ async fn addresses_of(house: &House, hosts: Vec<(u16, String)>) -> Vec<Exchanger
     join_all(lookups).await
 }
 
-/// RFC 5321 §5.1: if we are one of the hosts, only hosts that are preferred to us may be tried; mail never goes in a circle.
+/// RFC 5321 §5.1: if we are one of the hosts, only hosts that are preferred to us may be tried;
+/// mail never goes in a circle.
 fn cut_at_ourselves(
     house: &House,
     domain: &Domain,
@@ -184,12 +185,14 @@ fn usable(domain: &Domain, hosts: Vec<Exchanger>, is_implicit: bool) -> Result<V
         None if is_implicit => {
             Err(Reply::new(550, format!("5.1.2 The domain {domain} has no MX and no address")))
         }
-        // RFC 5321 §5.1: MX records that lead to no usable host are an error, and the domain itself is not tried.
+        // RFC 5321 §5.1: MX records that lead to no usable host are an error, and the domain itself
+        // is not tried.
         None => Err(Reply::new(550, format!("5.4.4 No MX host of {domain} has an address"))),
     }
 }
 
-/// Addresses to call, families taking turns so that one broken family does not use up all tries (RFC 8305 §4).
+/// Addresses to call, families taking turns so that one broken family does not use up all tries
+/// (RFC 8305 §4).
 fn sockets(config: &Config, addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
     let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
     let longest = six.len().max(four.len());
@@ -215,7 +218,8 @@ fn is_ourselves(config: &Config, address: SocketAddr) -> bool {
     })
 }
 
-/// True if the address belongs to this machine: then the system would talk to it from that same address. No packet is sent.
+/// True if the address belongs to this machine: then the system would talk to it from that same
+/// address. No packet is sent.
 fn is_local(address: IpAddr) -> bool {
     let any: IpAddr = if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
     let probe = || -> std::io::Result<IpAddr> {

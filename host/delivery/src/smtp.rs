@@ -133,7 +133,7 @@ impl Session {
 
     /// True if the host offers DSN, so that it takes over NOTIFY (RFC 3461 §5.2.2).
     pub(crate) fn takes_dsn(&self) -> bool {
-        self.client.capabilities().dsn
+        self.client.extensions().dsn
     }
 
     /// True if another transaction can begin now.
@@ -260,7 +260,8 @@ fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredential
 
 /// Carries out what the machine wants until it has news.
 async fn turn(stream: &mut Stream, client: &mut Client, content: Option<&Outgoing>) -> Event {
-    // RFC 5321 §4.5.3.2: the clock runs from our last write or the last whole reply; a host that sends single octets gains nothing.
+    // RFC 5321 §4.5.3.2: the clock runs from our last write or the last whole reply; a host that
+    // sends single octets gains nothing.
     let mut since = (client.replies(), Instant::now());
     loop {
         if since.0 != client.replies() {
@@ -312,7 +313,8 @@ async fn write(stream: &mut Stream, client: &mut Client, octets: &[u8]) {
     match timeout(client.timeout(), writing).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => {
-            // A host that refuses may close before it has read all; what it said is still to be read.
+            // A host that refuses may close before it has read all; what it said is still to be
+            // read.
             while client.is_open() {
                 let heard = timeout(GOOD_BYE, stream.read_buf(client.input())).await;
                 if !matches!(heard, Ok(Ok(1..))) {

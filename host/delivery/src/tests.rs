@@ -1,4 +1,5 @@
-//! Deliveries to hosts that live in the same process: real sockets on loopback, a DNS world from a literal.
+//! Deliveries to hosts that live in the same process: real sockets on loopback, a DNS world from a
+//! literal.
 
 mod bounces;
 mod fake;
@@ -130,8 +131,9 @@ impl World {
         .await;
     }
 
-    /// Waits until the first recipients of the message have these states and last replies. A message that is done is gone, so one that is to be
-    /// looked at has a last recipient that stays: [`SLOW`].
+    /// Waits until the first recipients of the message have these states and last replies. A
+    /// message that is done is gone, so one that is to be looked at has a last recipient that
+    /// stays: [`SLOW`].
     async fn becomes(&self, id: Id, expected: &[(RecipientState, &str)]) {
         let matches = async || {
             let Some(detail) = self.queue.show(id).await else { return false };

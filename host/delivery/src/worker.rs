@@ -42,7 +42,8 @@ pub(crate) async fn run(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
             attempt(&house, delivery).instrument(span).await;
             drop(place);
         });
-        // Attempts that ended are forgotten; a panic in one of them is its own, and its delivery has gone back to the queue.
+        // Attempts that ended are forgotten; a panic in one of them is its own, and its delivery
+        // has gone back to the queue.
         while let Some(ended) = attempts.try_join_next() {
             tell_panic(ended);
         }
@@ -112,7 +113,8 @@ async fn connect(house: &House, course: &mut Course<'_>) -> Option<Session> {
                 return Some(session);
             }
             None => {
-                // Others use all connections to this host; nobody was asked, so no attempt is counted.
+                // Others use all connections to this host; nobody was asked, so no attempt is
+                // counted.
                 course.is_crowded = true;
                 continue;
             }
@@ -209,7 +211,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Takes the fates of a transaction. False if nothing was decided, so that the host must not be asked again.
+    /// Takes the fates of a transaction. False if nothing was decided, so that the host must not be
+    /// asked again.
     fn take(&mut self, session: &Session, positions: &[usize], fates: Vec<Fate>) -> bool {
         let peer = session.peer.to_string();
         let is_final = self.target.as_ref().is_some_and(|(target, _)| target.is_final());
@@ -241,8 +244,8 @@ impl<'a> Course<'a> {
         progress
     }
 
-    /// The connection broke before anything was decided. One that had waited in the pool may just have been closed by the host,
-    /// so the same host gets a new one.
+    /// The connection broke before anything was decided. One that had waited in the pool may just
+    /// have been closed by the host, so the same host gets a new one.
     fn lost(&mut self, reply: Reply, peer: Option<String>) {
         match self.target.take() {
             Some((target, Origin::Reused)) => {
@@ -254,7 +257,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// A host did not do. What may change later counts more than what will not: another host may be back then.
+    /// A host did not do. What may change later counts more than what will not: another host may be
+    /// back then.
     fn refused(&mut self, refusal: Refusal) {
         match &self.refusal {
             Some(known) if known.reply.is_temporary() && refusal.reply.is_permanent() => {}
