@@ -30,7 +30,9 @@ impl Session {
                 self.plain_answer(&ruling)
             }
             Question::Auth(credentials) => self.auth(credentials).await,
-            Question::Mail { reverse_path, parameters } => self.mail(reverse_path, parameters).await,
+            Question::Mail { reverse_path, parameters } => {
+                self.mail(reverse_path, parameters).await
+            }
             Question::Rcpt(recipient) => self.rcpt(recipient).await,
             Question::Data => self.data(),
             Question::Content => content::end_of_data(self).await,
@@ -55,9 +57,14 @@ impl Session {
         let login = self.house.config.users.verify(&identity, password).await;
         let reply = match login {
             // RFC 4616 §2: an empty authorization identity is that of the one who logs in.
-            Login::Right if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) => {
+            Login::Right
+                if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) =>
+            {
                 info!(%identity, %mechanism, "logged in");
-                self.policy.set_auth(AuthInfo { mechanism: mechanism.to_string(), identity: identity.clone() });
+                self.policy.set_auth(AuthInfo {
+                    mechanism: mechanism.to_string(),
+                    identity: identity.clone(),
+                });
                 self.login = Some(identity);
                 return Answer::Proceed;
             }
@@ -97,7 +104,9 @@ impl Session {
                 self.open().discard = true;
                 Answer::Proceed
             }
-            Verdict::Refuse(reply) => Answer::Refuse(self.refuse_transaction(&reply, ruling.plugin.as_deref())),
+            Verdict::Refuse(reply) => {
+                Answer::Refuse(self.refuse_transaction(&reply, ruling.plugin.as_deref()))
+            }
             Verdict::Disconnect(reply) => {
                 Answer::Disconnect(self.refuse_transaction(&reply, ruling.plugin.as_deref()))
             }
@@ -115,14 +124,17 @@ impl Session {
         let mut host = rules::check_relay(local, &path, standing).map_err(|reply| ("relay", reply));
         if self.entrance.config.role.is_submission() {
             host = host.and_then(|()| {
-                rules::check_recipient_is_qualified(local, &path).map_err(|reply| ("recipient-domain", reply))
+                rules::check_recipient_is_qualified(local, &path)
+                    .map_err(|reply| ("recipient-domain", reply))
             });
         }
         if let Err((rule, reply)) = host {
             return self.refuse_recipient_by_rule(rule, &recipient, reply);
         }
 
-        let Some(mut transaction) = self.transaction.take() else { return Answer::Refuse(refusal::broken()) };
+        let Some(mut transaction) = self.transaction.take() else {
+            return Answer::Refuse(refusal::broken());
+        };
         let before = transaction.policy.recipients.len();
         let ruling = self.policy.rcpt(&mut transaction.policy, recipient.clone()).await;
         self.transaction = Some(transaction);
@@ -138,9 +150,11 @@ impl Session {
             Verdict::Refuse(reply) => {
                 Answer::Refuse(self.refuse_recipient(&recipient, &reply, ruling.plugin.as_deref()))
             }
-            Verdict::Disconnect(reply) => {
-                Answer::Disconnect(self.refuse_recipient(&recipient, &reply, ruling.plugin.as_deref()))
-            }
+            Verdict::Disconnect(reply) => Answer::Disconnect(self.refuse_recipient(
+                &recipient,
+                &reply,
+                ruling.plugin.as_deref(),
+            )),
             Verdict::Drop => Answer::Drop,
         }
     }
@@ -186,16 +200,30 @@ impl Session {
     fn standing(&self) -> Standing {
         let network = self.peer.ip().is_some_and(|ip| self.house.config.relay_from.contains(ip));
         // RFC 2033 §1: LMTP hands over to a final delivery system; it is no way to relay.
-        if !self.is_lmtp() && (self.login.is_some() || network) { Standing::MayRelay } else { Standing::Stranger }
+        if !self.is_lmtp() && (self.login.is_some() || network) {
+            Standing::MayRelay
+        } else {
+            Standing::Stranger
+        }
     }
 
-    fn refuse_recipient_by_rule(&mut self, rule: &'static str, recipient: &Recipient, reply: Reply) -> Answer {
+    fn refuse_recipient_by_rule(
+        &mut self,
+        rule: &'static str,
+        recipient: &Recipient,
+        reply: Reply,
+    ) -> Answer {
         self.open().note_rule(Stage::Rcpt, rule, Some(&recipient.path), &reply);
         Answer::Refuse(self.refuse_recipient(recipient, &reply, None))
     }
 
     /// One recipient is refused; the transaction goes on.
-    fn refuse_recipient(&mut self, recipient: &Recipient, reply: &Reply, plugin: Option<&str>) -> Reply {
+    fn refuse_recipient(
+        &mut self,
+        recipient: &Recipient,
+        reply: &Reply,
+        plugin: Option<&str>,
+    ) -> Reply {
         let (session, peer) = (self.id, self.peer_name());
         let transaction = self.open();
         let reply = refusal::with_id(reply, transaction.policy.id);
@@ -232,7 +260,9 @@ impl Session {
     pub(crate) fn tell(&self, transaction: Transaction, fate: Fate, reply: Option<Reply>) {
         // Whose last recipient was refused did not give up by itself.
         let fate = match (&transaction.refused, fate) {
-            (Some(refused), Fate::Abandoned) if transaction.policy.recipients.is_empty() => Fate::of(refused),
+            (Some(refused), Fate::Abandoned) if transaction.policy.recipients.is_empty() => {
+                Fate::of(refused)
+            }
             _ => fate,
         };
         counters::transaction(fate);

@@ -50,7 +50,8 @@ impl Incoming {
 
     /// When the next piece must have come, so that content keeps its minimum rate.
     pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
-        let earned = self.octets.checked_div(limits.content_rate).map_or(FOREVER, Duration::from_secs);
+        let earned =
+            self.octets.checked_div(limits.content_rate).map_or(FOREVER, Duration::from_secs);
         self.began + limits.content_grace + earned.min(FOREVER)
     }
 }
@@ -74,7 +75,9 @@ enum Taken {
 pub(crate) async fn end_of_data(session: &mut Session) -> Answer {
     let asked = Instant::now();
     let recipients = session.machine.envelope().map_or(0, |envelope| envelope.recipients.len());
-    let Some(mut transaction) = session.transaction.take() else { return Answer::Refuse(refusal::broken()) };
+    let Some(mut transaction) = session.transaction.take() else {
+        return Answer::Refuse(refusal::broken());
+    };
     let result = accept(session, &mut transaction).await;
     let (fate, reply, disconnect) = match result {
         Ok(taken) => tell_taken(session, &transaction, &taken, asked.elapsed()),
@@ -108,7 +111,9 @@ async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<
 
 /// Step 1: is everything that was sent in the draft? Nothing is here when the message will be forgotten.
 fn receive(transaction: &mut Transaction) -> Result<Option<(Draft, Watch)>, Refusal> {
-    let Some(incoming) = transaction.incoming.take() else { return Err(fault("no-content", refusal::broken())) };
+    let Some(incoming) = transaction.incoming.take() else {
+        return Err(fault("no-content", refusal::broken()));
+    };
     counters::octets(incoming.octets);
     if let Some(error) = incoming.failure {
         return Err(failed(error));
@@ -137,13 +142,20 @@ async fn ask(
     transaction.policy.edits.push(trace_field::received(session, transaction).await);
     if session.entrance.config.role.is_submission() {
         let id = transaction.policy.id;
-        transaction.policy.edits.extend(submission::edits(header, id, &session.house.config.hostname, transaction.began));
+        transaction.policy.edits.extend(submission::edits(
+            header,
+            id,
+            &session.house.config.hostname,
+            transaction.began,
+        ));
     }
     let content = Arc::new(ContentView::new(header.clone(), draft.octets()));
     let ruling = session.policy.data(&mut transaction.policy, content).await;
     let (reply, disconnect) = match ruling.verdict {
         Verdict::Pass => return check_recipients(session, transaction),
-        Verdict::Quarantine(name) => return check_recipients(session, transaction).map(|_| Asked::Hold(name)),
+        Verdict::Quarantine(name) => {
+            return check_recipients(session, transaction).map(|_| Asked::Hold(name));
+        }
         Verdict::Discard => return Ok(Asked::Forget),
         Verdict::Refuse(reply) => (reply, false),
         Verdict::Disconnect(reply) => (reply, true),
@@ -187,7 +199,10 @@ async fn commit(
             parameters: policy.parameters.clone(),
             recipients: recipients
                 .clone()
-                .map(|recipient| Recipient { path: recipient.path.clone(), parameters: recipient.parameters.clone() })
+                .map(|recipient| Recipient {
+                    path: recipient.path.clone(),
+                    parameters: recipient.parameters.clone(),
+                })
                 .collect(),
         },
         head: composed.head,
@@ -207,7 +222,13 @@ async fn commit(
         peer: session.peer.ip(),
         session: session.id.to_string(),
     };
-    session.house.rooms.queue.commit(draft, accept).await.map_err(|source| failed(Error::Queue(source)))
+    session
+        .house
+        .rooms
+        .queue
+        .commit(draft, accept)
+        .await
+        .map_err(|source| failed(Error::Queue(source)))
 }
 
 fn fault(rule: &'static str, reply: Reply) -> Refusal {
@@ -220,7 +241,12 @@ fn failed(error: Error) -> Refusal {
     fault("failure", refusal::refusal(&error))
 }
 
-fn tell_taken(session: &Session, transaction: &Transaction, taken: &Taken, delay: Duration) -> (Fate, Reply, bool) {
+fn tell_taken(
+    session: &Session,
+    transaction: &Transaction,
+    taken: &Taken,
+    delay: Duration,
+) -> (Fate, Reply, bool) {
     let policy = &transaction.policy;
     let (fate, reply) = match taken {
         Taken::Queued { receipt, held: false } => (Fate::Received, refusal::accepted(receipt)),
@@ -237,7 +263,11 @@ fn tell_taken(session: &Session, transaction: &Transaction, taken: &Taken, delay
     (fate, reply, false)
 }
 
-fn tell_refused(session: &Session, transaction: &mut Transaction, refusal: &Refusal) -> (Fate, Reply, bool) {
+fn tell_refused(
+    session: &Session,
+    transaction: &mut Transaction,
+    refusal: &Refusal,
+) -> (Fate, Reply, bool) {
     if let Some(rule) = refusal.rule {
         transaction.note_rule(Stage::Data, rule, None, &refusal.reply);
     }

@@ -19,7 +19,9 @@ pub struct Credentials {
 
 /// A user's hash that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the password hash of «{user}» is no argon2 hash in PHC form ($argon2id$v=19$m=…): {source}")]
+#[error(
+    "the password hash of «{user}» is no argon2 hash in PHC form ($argon2id$v=19$m=…): {source}"
+)]
 pub struct CredentialError {
     /// Whose it is.
     pub user: String,
@@ -39,8 +41,10 @@ pub(crate) enum Login {
 impl Credentials {
     /// Users and their hashes. A name is compared without regard to the case of ASCII letters.
     pub fn new(users: impl IntoIterator<Item = (String, String)>) -> Result<Self, CredentialError> {
-        let users: HashMap<_, _> =
-            users.into_iter().map(|(user, hash)| Ok((key(&user), parse(user, &hash)?))).collect::<Result<_, _>>()?;
+        let users: HashMap<_, _> = users
+            .into_iter()
+            .map(|(user, hash)| Ok((key(&user), parse(user, &hash)?)))
+            .collect::<Result<_, _>>()?;
         // The parameters of a real user, because they decide how long a check takes.
         let stand_in = users.values().next().cloned().unwrap_or_else(stand_in);
         Ok(Self { users, stand_in, hashes: Semaphore::new(CONCURRENT_HASHES) })
@@ -81,7 +85,12 @@ fn key(user: &str) -> String {
 fn parse(user: String, hash: &str) -> Result<PasswordHashString, CredentialError> {
     use argon2::password_hash::Error;
     match PasswordHashString::new(hash) {
-        Ok(hash) if hash.algorithm().as_str().starts_with("argon2") && hash.password_hash().hash.is_some() => Ok(hash),
+        Ok(hash)
+            if hash.algorithm().as_str().starts_with("argon2")
+                && hash.password_hash().hash.is_some() =>
+        {
+            Ok(hash)
+        }
         Ok(_) => Err(CredentialError { user, source: Error::Algorithm }),
         Err(source) => Err(CredentialError { user, source }),
     }
@@ -89,7 +98,10 @@ fn parse(user: String, hash: &str) -> Result<PasswordHashString, CredentialError
 
 fn stand_in() -> PasswordHashString {
     let salt = SaltString::from_b64("bm9ib2R5IGlzIGhlcmU").expect("the salt is base64");
-    Argon2::default().hash_password(b"nobody", &salt).expect("default parameters are valid").serialize()
+    Argon2::default()
+        .hash_password(b"nobody", &salt)
+        .expect("default parameters are valid")
+        .serialize()
 }
 
 /// Hashes at once: two on our smallest machine's two cores, 19 MiB each. A flood of logins waits and cannot take the memory.
@@ -102,7 +114,11 @@ mod tests {
     async fn check(user: &str, password: &str, expected: Login) {
         let hash = Credentials::hash("correct horse").unwrap();
         let credentials = Credentials::new([("alice@example.test".to_owned(), hash)]).unwrap();
-        assert_eq!(credentials.verify(user, password.to_owned()).await, expected, "{user} {password}");
+        assert_eq!(
+            credentials.verify(user, password.to_owned()).await,
+            expected,
+            "{user} {password}"
+        );
     }
 
     #[tokio::test]
@@ -124,7 +140,12 @@ mod tests {
 
     #[test]
     fn a_hash_that_cannot_be_checked_is_refused_at_the_start() {
-        for hash in ["", "secret", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5"] {
+        for hash in [
+            "",
+            "secret",
+            "$2b$12$abcdefghijklmnopqrstuv",
+            "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5",
+        ] {
             let error = Credentials::new([("bob".to_owned(), hash.to_owned())]).expect_err(hash);
             assert!(error.to_string().contains("bob"), "{error}");
         }

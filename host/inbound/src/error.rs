@@ -34,7 +34,9 @@ pub enum Error {
 
 fn advice(source: &io::Error, address: &Address) -> &'static str {
     match (source.kind(), address) {
-        (io::ErrorKind::AddrInUse, _) => "; another program listens there: stop it or choose another address",
+        (io::ErrorKind::AddrInUse, _) => {
+            "; another program listens there: stop it or choose another address"
+        }
         (io::ErrorKind::PermissionDenied, Address::Tcp(address)) if address.port() < 1024 => {
             "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
         }

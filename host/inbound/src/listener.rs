@@ -112,9 +112,7 @@ pub(crate) enum Phase {
     /// It does.
     Serving,
     /// It stops; sessions end by this time.
-    Draining {
-        until: Instant,
-    },
+    Draining { until: Instant },
 }
 
 impl Phase {
@@ -214,9 +212,12 @@ impl Visit {
         if !self.entrance.config.proxy_from.contains(from.ip()) {
             return Some(peer);
         }
-        let header = timeout(self.house.config.limits.proxy_header, proxy::read_header(stream)).await;
+        let header =
+            timeout(self.house.config.limits.proxy_header, proxy::read_header(stream)).await;
         match header {
-            Ok(Ok(Proxied::Client { source, destination })) => Some(Peer { client: Some(source), server: destination }),
+            Ok(Ok(Proxied::Client { source, destination })) => {
+                Some(Peer { client: Some(source), server: destination })
+            }
             Ok(Ok(Proxied::Local)) => Some(peer),
             Ok(Err(fault)) => {
                 warn!(listener = %self.entrance.config.name, balancer = %from, "no session: {fault}");
@@ -301,8 +302,12 @@ impl Socket {
 
     async fn accept(&self) -> io::Result<Connection> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| Connection::Tcp(stream, from)),
-            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+            Self::Tcp(listener) => {
+                listener.accept().await.map(|(stream, from)| Connection::Tcp(stream, from))
+            }
+            Self::Unix { listener, .. } => {
+                listener.accept().await.map(|(stream, _)| Connection::Unix(stream))
+            }
         }
     }
 }
@@ -341,7 +346,9 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     )
 }
 

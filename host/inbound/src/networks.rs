@@ -33,7 +33,11 @@ impl FromStr for Networks {
 
     /// Networks apart by commas or spaces: `127.0.0.0/8, ::1`.
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        text.split([',', ' ']).filter(|item| !item.is_empty()).map(parse).collect::<Result<_, _>>().map(Self)
+        text.split([',', ' '])
+            .filter(|item| !item.is_empty())
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -55,7 +59,11 @@ mod tests {
 
     fn check(networks: &str, address: &str, expected: bool) {
         let networks: Networks = networks.parse().expect("valid networks");
-        assert_eq!(networks.contains(address.parse().unwrap()), expected, "{address} in {networks:?}");
+        assert_eq!(
+            networks.contains(address.parse().unwrap()),
+            expected,
+            "{address} in {networks:?}"
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(crate) enum ProxyError {
 }
 
 /// Reads one header and not an octet more.
-pub(crate) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Proxied, ProxyError> {
+pub(crate) async fn read_header(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Proxied, ProxyError> {
     let mut header = Vec::with_capacity(V2_FIXED_OCTETS);
     loop {
         match wanted(&header)? {
@@ -97,7 +99,8 @@ fn parse(header: &[u8]) -> Result<Proxied, ProxyError> {
         return Ok(Proxied::Local);
     }
     let config = ParseConfig { include_tlvs: true, allow_v1: true, allow_v2: true };
-    let (parsed, octets) = ProxyHeader::parse(header, config).map_err(|_: HeaderError| ProxyError::Malformed)?;
+    let (parsed, octets) =
+        ProxyHeader::parse(header, config).map_err(|_: HeaderError| ProxyError::Malformed)?;
     if octets != header.len() || parsed.tlvs().any(|tlv| tlv.is_err()) {
         return Err(ProxyError::Malformed);
     }
@@ -143,12 +146,15 @@ fn checksum_holds(header: &[u8]) -> bool {
             3 => 216,
             _ => 0,
         };
-    while let Some(&[kind, high, low]) = header.get(position..).and_then(|rest| rest.first_chunk()) {
+    while let Some(&[kind, high, low]) = header.get(position..).and_then(|rest| rest.first_chunk())
+    {
         let value = position + 3;
         if kind == TLV_CRC32C {
             let (before, rest) = header.split_at(value);
             let Some((sent, after)) = rest.split_first_chunk::<4>() else { return false };
-            let checksum = [&[0; 4], after].iter().fold(crc32c::crc32c(before), |sum, octets| crc32c::crc32c_append(sum, octets));
+            let checksum = [&[0; 4], after]
+                .iter()
+                .fold(crc32c::crc32c(before), |sum, octets| crc32c::crc32c_append(sum, octets));
             return checksum == u32::from_be_bytes(*sent);
         }
         position = value + usize::from(u16::from_be_bytes([high, low]));

@@ -11,7 +11,9 @@ use crate::error::Error;
 /// Why we could not do our work. Never a permanent reply: the fault is ours, the message is good.
 pub(crate) fn refusal(error: &Error) -> Reply {
     match error {
-        Error::Queue(queue::Error::Full { .. }) => Reply::new(452, "4.3.1 Insufficient system storage, try again later"),
+        Error::Queue(queue::Error::Full { .. }) => {
+            Reply::new(452, "4.3.1 Insufficient system storage, try again later")
+        }
         Error::Queue(queue::Error::Closed) => shutting_down(),
         Error::Queue(_) | Error::Bind { .. } | Error::Tls(_) | Error::ProxyOnUnix { .. } => {
             Reply::new(451, "4.3.0 Local error in processing, try again later")
@@ -131,7 +133,11 @@ mod tests {
     fn a_full_disk_is_not_the_fault_of_the_message() {
         let full = Error::Queue(queue::Error::Full { what: "free space".to_owned() });
         assert_eq!(refusal(&full).code(), 452);
-        let broken = Error::Queue(queue::Error::NotDurable("Input/output error (os error 5)".to_owned()));
-        assert_eq!(refusal(&broken).to_string(), "451 4.3.0 Local error in processing, try again later");
+        let broken =
+            Error::Queue(queue::Error::NotDurable("Input/output error (os error 5)".to_owned()));
+        assert_eq!(
+            refusal(&broken).to_string(),
+            "451 4.3.0 Local error in processing, try again later"
+        );
     }
 }

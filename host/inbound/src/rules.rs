@@ -18,11 +18,18 @@ pub(crate) enum Standing {
 ///
 /// The forward-path is what it is: a source route was stripped by the parser (RFC 5321 §3.6.1 and appendix C), and
 /// `user%example.net@example.org` or `"user@example.net"@example.org` are local parts of example.org.
-pub(crate) fn check_relay(local: &LocalDomains, path: &ForwardPath, standing: Standing) -> Result<(), Reply> {
+pub(crate) fn check_relay(
+    local: &LocalDomains,
+    path: &ForwardPath,
+    standing: Standing,
+) -> Result<(), Reply> {
     match local.resolve(path) {
         // RFC 5321 §3.6.2: a server that does not relay says 550.
         Resolution::Remote(_) if standing == Standing::Stranger => Err(refusal::relaying_denied()),
-        Resolution::Remote(_) | Resolution::Local { .. } | Resolution::Expanded(_) | Resolution::Unknown => Ok(()),
+        Resolution::Remote(_)
+        | Resolution::Local { .. }
+        | Resolution::Expanded(_)
+        | Resolution::Unknown => Ok(()),
     }
 }
 
@@ -33,7 +40,10 @@ pub(crate) fn check_relay(local: &LocalDomains, path: &ForwardPath, standing: St
 pub(crate) fn check_exists(local: &LocalDomains, recipient: &PolicyRecipient) -> Result<(), Reply> {
     match local.resolve(&recipient.path) {
         Resolution::Unknown if recipient.route.is_none() => Err(refusal::unknown_user()),
-        Resolution::Unknown | Resolution::Remote(_) | Resolution::Local { .. } | Resolution::Expanded(_) => Ok(()),
+        Resolution::Unknown
+        | Resolution::Remote(_)
+        | Resolution::Local { .. }
+        | Resolution::Expanded(_) => Ok(()),
     }
 }
 
@@ -46,9 +56,14 @@ pub(crate) fn check_sender_is_qualified(reverse_path: &ReversePath) -> Result<()
 }
 
 /// RFC 6409 §4.2: all domains in the envelope are fully qualified. Our own may be of one label.
-pub(crate) fn check_recipient_is_qualified(local: &LocalDomains, path: &ForwardPath) -> Result<(), Reply> {
+pub(crate) fn check_recipient_is_qualified(
+    local: &LocalDomains,
+    path: &ForwardPath,
+) -> Result<(), Reply> {
     match (path.mailbox(), local.resolve(path)) {
-        (Some(mailbox), Resolution::Remote(_)) if !is_qualified(mailbox) => Err(refusal::unqualified_recipient()),
+        (Some(mailbox), Resolution::Remote(_)) if !is_qualified(mailbox) => {
+            Err(refusal::unqualified_recipient())
+        }
         _ => Ok(()),
     }
 }

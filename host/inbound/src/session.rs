@@ -132,12 +132,12 @@ impl Session {
         let began = Instant::now();
         async {
             counters::session_began(&self.entrance.config.name);
-            match AssertUnwindSafe(self.converse()).catch_unwind().await {
+            match contain(self.converse()).await {
                 Ok(Ok(())) => debug!("session ended"),
                 Ok(Err(End::Stopped)) => self.say_last(&refusal::shutting_down()).await,
                 Ok(Err(end)) => debug!("session ended: {end}"),
                 Err(panic) => {
-                    error!("a bug ended the session: {}", panic_text(panic.as_ref()));
+                    error!("a bug ended the session: {panic}");
                     self.say_last(&refusal::broken()).await;
                 }
             }
@@ -176,7 +176,9 @@ impl Session {
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
         let Self { stream, machine, phase, .. } = self;
-        let Some(stream) = stream else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        let Some(stream) = stream else {
+            return Err(End::Lost(io::ErrorKind::NotConnected.into()));
+        };
         machine.input().reserve(READ_OCTETS);
         tokio::select! {
             read = timeout_at(deadline, stream.read_buf(machine.input())) => match read {
@@ -203,7 +205,9 @@ impl Session {
     /// sending an octet a minute. Content must keep a minimum rate besides.
     fn deadline(&self) -> Instant {
         let mut deadline = self.waiting_since + self.machine.timeout();
-        if let Some(incoming) = self.transaction.as_ref().and_then(|transaction| transaction.incoming.as_ref()) {
+        if let Some(incoming) =
+            self.transaction.as_ref().and_then(|transaction| transaction.incoming.as_ref())
+        {
             deadline = deadline.min(incoming.deadline(&self.house.config.limits));
         }
         self.until.map_or(deadline, |until| until.min(deadline))
@@ -213,7 +217,9 @@ impl Session {
         counters::replies(octets);
         trace!(octets = octets.len(), "write");
         let patience = self.house.config.limits.write;
-        let Some(stream) = &mut self.stream else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        let Some(stream) = &mut self.stream else {
+            return Err(End::Lost(io::ErrorKind::NotConnected.into()));
+        };
         let written = timeout(patience, async {
             stream.write_all(octets).await?;
             stream.flush().await
@@ -225,15 +231,19 @@ impl Session {
 
     /// A piece of content, into the draft.
     async fn take_in(&mut self, piece: Bytes) {
-        self.waiting_since = Instant::now();
-        if let Some(incoming) = self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut()) {
+        if let Some(incoming) =
+            self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut())
+        {
             incoming.take_in(piece).await;
         }
+        self.waiting_since = Instant::now();
     }
 
     /// RFC 3207 §4: the 220 is sent, the handshake follows, and then everything begins anew.
     async fn start_tls(&mut self) -> Result<(), End> {
-        let Some(stream) = self.stream.take() else { return Err(End::Lost(io::ErrorKind::NotConnected.into())) };
+        let Some(stream) = self.stream.take() else {
+            return Err(End::Lost(io::ErrorKind::NotConnected.into()));
+        };
         let patience = self.house.config.limits.tls_handshake;
         let stream = self.entrance.tls.accept(stream, patience).await.map_err(End::Handshake)?;
         self.stream = Some(stream);
@@ -250,7 +260,8 @@ impl Session {
     /// replies says which.
     fn tell_gone(&mut self, replies: &[u8]) {
         let Some(transaction) = self.gone.take() else { return };
-        let last = replies.trim_ascii_end().rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
+        let last =
+            replies.trim_ascii_end().rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
         let reply = str::from_utf8(last).ok().and_then(|line| line.parse::<Reply>().ok());
         let refused = reply.filter(|reply| !reply.is_positive());
         self.tell(transaction, refused.as_ref().map_or(Fate::Abandoned, Fate::of), refused);
@@ -308,7 +319,9 @@ impl ClientName {
     fn look_up(house: &House, role: Role, peer: &Peer) -> Self {
         let (Some(ip), Role::Mx) = (peer.ip(), role) else { return Self(None) };
         let resolver = house.rooms.resolver.clone();
-        Self(Some(tokio::spawn(async move { resolver.names_of(ip).await.ok()?.into_iter().next() })))
+        Self(Some(tokio::spawn(
+            async move { resolver.names_of(ip).await.ok()?.into_iter().next() },
+        )))
     }
 
     pub(crate) async fn get(&mut self) -> Option<String> {
@@ -342,18 +355,33 @@ pub(crate) fn settings(config: &Config, listener: &ListenerConfig) -> Settings {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text")
+/// Keeps a panic to the future that it came from, and gives its text.
+async fn contain<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
+    })
 }
 
 /// What the ends of a Unix socket look like to plugins.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const MECHANISMS: [smtp::sasl::Mechanism; 2] = [smtp::sasl::Mechanism::Plain, smtp::sasl::Mechanism::Login];
+const MECHANISMS: [smtp::sasl::Mechanism; 2] =
+    [smtp::sasl::Mechanism::Plain, smtp::sasl::Mechanism::Login];
 /// For one read: a TLS record, and more content than a segment brings.
 const READ_OCTETS: usize = 16 * 1024;
 /// For a last reply that nobody may be waiting for.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_stays_in_the_session_that_it_came_from() {
+        assert_eq!(contain(async { 1 }).await, Ok(1));
+        let broken = contain(async { panic!("a recipient is in a transaction") });
+        assert_eq!(broken.await, Err::<(), _>("a recipient is in a transaction".to_owned()));
+        let formatted = contain(async { panic!("{} recipients", 2) });
+        assert_eq!(formatted.await, Err::<(), _>("2 recipients".to_owned()));
+    }
+}

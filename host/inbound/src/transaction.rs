@@ -42,7 +42,13 @@ impl Transaction {
     }
 
     /// Notes in the trace that a rule of the host refused.
-    pub(crate) fn note_rule(&mut self, stage: Stage, rule: &'static str, recipient: Option<&ForwardPath>, reply: &Reply) {
+    pub(crate) fn note_rule(
+        &mut self,
+        stage: Stage,
+        rule: &'static str,
+        recipient: Option<&ForwardPath>,
+        reply: &Reply,
+    ) {
         self.policy.trace.push(TraceEntry {
             stage,
             plugin: "host".into(),
@@ -62,7 +68,8 @@ impl Transaction {
     /// The line of the journal for the end of this transaction.
     pub(crate) fn into_entry(mut self, end: Ending<'_>) -> Entry {
         let fate = end.fate.name();
-        let mut recipients: Vec<String> = self.forward_paths.iter().map(ToString::to_string).collect();
+        let mut recipients: Vec<String> =
+            self.forward_paths.iter().map(ToString::to_string).collect();
         for recipient in &self.policy.recipients {
             let path = recipient.path.to_string();
             if recipient.path != recipient.original && !recipients.contains(&path) {

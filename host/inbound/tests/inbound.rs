@@ -1,5 +1,7 @@
 //! A server in this process, with a real queue in a temporary folder and no plugins, and clients that talk to it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "inbound/access.rs"]
 mod access;
 #[path = "inbound/content.rs"]

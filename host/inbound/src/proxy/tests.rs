@@ -14,7 +14,9 @@ fn check(header: &[u8], expected: Expected) {
     for at_once in [false, true] {
         let (result, rest) = read(header, at_once);
         match (&expected, result) {
-            (From(source), Ok(Proxied::Client { source: found, .. })) => assert_eq!(found, source.parse().unwrap()),
+            (From(source), Ok(Proxied::Client { source: found, .. })) => {
+                assert_eq!(found, source.parse().unwrap())
+            }
             (Local, Ok(Proxied::Local)) => {}
             (Refused, Err(_)) => continue,
             (_, other) => panic!("{}: {other:?}", header.escape_ascii()),
@@ -41,9 +43,12 @@ fn read(header: &[u8], at_once: bool) -> (Result<Proxied, ProxyError>, Vec<u8>) 
 
 /// A stream whose reads return these pieces.
 fn pieces_stream(pieces: Vec<Vec<u8>>) -> impl AsyncRead + Unpin {
-    pieces.into_iter().rev().fold(Box::new(tokio::io::empty()) as Box<dyn AsyncRead + Unpin>, |rest, piece| {
-        Box::new(std::io::Cursor::new(piece).chain(rest))
-    })
+    pieces
+        .into_iter()
+        .rev()
+        .fold(Box::new(tokio::io::empty()) as Box<dyn AsyncRead + Unpin>, |rest, piece| {
+            Box::new(std::io::Cursor::new(piece).chain(rest))
+        })
 }
 
 const FOLLOWING: &[u8] = b"EHLO client.example.net\r\n";
@@ -73,17 +78,29 @@ fn version_1_is_one_strict_line() {
 
 #[test]
 fn version_2_is_complete_and_well_formed() {
-    check(b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", From("192.0.2.1:56324")); // tcp4
+    check(
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19",
+        From("192.0.2.1:56324"),
+    ); // tcp4
     check(b"\r\n\r\n\0\r\nQUIT\n!!\0$ \x01\r\xb8\0\0\0\0\0\0\0\0\0\0\0\x01 \x01\r\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\xdc\x04\0\x19", From("[2001:db8::1]:56324")); // tcp6
     check(b"\r\n\r\n\0\r\nQUIT\n \0\0\0", Local); // local
     check(b"\r\n\r\n\0\r\nQUIT\n \x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", Local); // local with addr
-    check(b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x13\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x01\0\x04smtp", From("192.0.2.1:56324")); // tlv alpn
-    check(b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x14\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19 \0\x05\x01\0\0\0\0", From("192.0.2.1:56324")); // tlv ssl
+    check(
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x13\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x01\0\x04smtp",
+        From("192.0.2.1:56324"),
+    ); // tlv alpn
+    check(
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x14\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19 \0\x05\x01\0\0\0\0",
+        From("192.0.2.1:56324"),
+    ); // tlv ssl
     check(b"\r\n\r\n\0\r\nQUIT\n\x11\x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", Refused); // bad version
     check(b"\r\n\r\n\0\r\nQUIT\n\"\x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", Refused); // bad command
     check(b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x04\xc0\0\x02\x01", Refused); // short length
     check(b"\r\n\r\n\0\r\nQUITX!\x11\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", Refused); // bad signature
-    check(b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x11\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x01\0\xffsm", Refused); // tlv overrun
+    check(
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x11\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x01\0\xffsm",
+        Refused,
+    ); // tlv overrun
     check(b"\r\n\r\n\0\r\nQUIT\n!Q\0\x0c\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19", Refused); // bad family
     check(&[b"\r\n\r\n\0\r\nQUIT\n!1\0\xd8".as_slice(), &[b'/'; 216]].concat(), Local); // unix addresses
     check(b"\r\n\r\n\0\r\nQUIT\n\x20\x51\0\x01x", Local); // the family of LOCAL is ignored
@@ -93,7 +110,9 @@ fn version_2_is_complete_and_well_formed() {
 
 #[test]
 fn a_checksum_in_the_header_must_hold() {
-    let mut header = b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x13\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x03\0\x04\0\0\0\0".to_vec();
+    let mut header =
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x13\xc0\0\x02\x01\xc63d\x02\xdc\x04\0\x19\x03\0\x04\0\0\0\0"
+            .to_vec();
     let checksum = crc32c::crc32c(&header).to_be_bytes();
     let end = header.len();
     header[end - 4..].copy_from_slice(&checksum);

@@ -27,7 +27,10 @@ fn check(path: &str, expected: &str) {
     let answer = check_relay(&local(), &recipient.path, Standing::Stranger)
         .and_then(|()| check_exists(&local(), &recipient))
         .map_or_else(|reply| reply.to_string(), |()| String::new());
-    assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{path}: {answer}");
+    assert!(
+        answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+        "{path}: {answer}"
+    );
 }
 
 #[test]
@@ -54,7 +57,11 @@ fn old_ways_to_name_a_relay_are_local_parts() {
 #[test]
 fn a_client_that_may_relay_sends_everywhere() {
     for path in ["bob@example.net", "bob@[192.0.2.1]", "alice@example.test"] {
-        assert_eq!(check_relay(&local(), &recipient(path).path, Standing::MayRelay), Ok(()), "{path}");
+        assert_eq!(
+            check_relay(&local(), &recipient(path).path, Standing::MayRelay),
+            Ok(()),
+            "{path}"
+        );
     }
 }
 

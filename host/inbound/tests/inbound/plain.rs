@@ -25,7 +25,13 @@ async fn the_received_field_tells_how_the_message_came() {
     let (_, content) = world.message().await;
     let field = content.split("Subject:").next().unwrap().replace("\r\n", "");
     assert!(field.starts_with("Received: from client.example.net"), "{field}");
-    for part in ["[127.0.0.1]", "by mx.example.test", "with ESMTP ", &id_in(&reply).to_string(), "for <alice@example.test>"] {
+    for part in [
+        "[127.0.0.1]",
+        "by mx.example.test",
+        "with ESMTP ",
+        &id_in(&reply).to_string(),
+        "for <alice@example.test>",
+    ] {
         assert!(field.contains(part), "{part} in {field}");
     }
 }

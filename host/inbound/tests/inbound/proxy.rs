@@ -47,7 +47,11 @@ async fn tls_may_follow_the_header_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_header_gets_no_greeting() {
     let world = world("127.0.0.0/8").await;
-    for header in ["EHLO client.example.net\r\n", "PROXY TCP4 192.0.2.256 198.51.100.2 56324 25\r\n", "PROXY TCP4 192.0.2.1 198.51.100.2 56324 25\n"] {
+    for header in [
+        "EHLO client.example.net\r\n",
+        "PROXY TCP4 192.0.2.256 198.51.100.2 56324 25\r\n",
+        "PROXY TCP4 192.0.2.1 198.51.100.2 56324 25\n",
+    ] {
         let mut client = world.silent_client("mx").await;
         client.send(header).await;
         client.expect_end().await;

@@ -40,8 +40,11 @@ impl World {
         let mut settings = queue::Config::new(folder.path().join("queue"));
         settings.limits = queue::Limits::small();
         let (queue, _) = Queue::open(settings).await.unwrap();
-        let policy = Host::new(HostConfig::new(folder.path().join("policy"), resolver.clone())).unwrap();
-        let files = net::tls::self_signed(&folder.path().join("tls"), &["mx.example.test".to_owned()]).unwrap();
+        let policy =
+            Host::new(HostConfig::new(folder.path().join("policy"), resolver.clone())).unwrap();
+        let files =
+            net::tls::self_signed(&folder.path().join("tls"), &["mx.example.test".to_owned()])
+                .unwrap();
         let journal = Journal::open(JournalConfig::new(folder.path().join("trace"))).unwrap();
         let rooms = Rooms {
             queue: queue.clone(),
@@ -56,7 +59,8 @@ impl World {
     }
 
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
-        let listening = self.inbound.addresses().iter().find(|listening| listening.name == name).expect(name);
+        let listening =
+            self.inbound.addresses().iter().find(|listening| listening.name == name).expect(name);
         match &listening.address {
             Address::Tcp(address) => *address,
             Address::Unix(path) => panic!("{name} is {}", path.display()),
@@ -105,9 +109,17 @@ impl World {
 
     /// What the journal says of the transaction whose id stands at the end of a reply.
     pub(crate) async fn journal_of(&self, reply: &str) -> Vec<Entry> {
-        let id = id_in(reply);
+        self.search(Query::Id(id_in(reply))).await
+    }
+
+    /// What the journal says about an address, oldest first.
+    pub(crate) async fn journal_about(&self, address: &str) -> Vec<Entry> {
+        self.search(Query::Address(address.to_owned())).await
+    }
+
+    async fn search(&self, query: Query) -> Vec<Entry> {
         self.journal.flush().await;
-        policy::trace::search(&self.folder.path().join("trace"), &Query::Id(id), 10).unwrap()
+        policy::trace::search(&self.folder.path().join("trace"), &query, 10).unwrap()
     }
 }
 
@@ -120,7 +132,12 @@ pub(crate) fn id_in(reply: &str) -> message::Id {
 fn config(socket: PathBuf) -> Config {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let lmtp_socket = ListenerConfig::new("lmtp-socket", Role::Lmtp, socket);
-    let listeners = [("mx", Role::Mx), ("submission", Role::Submission), ("submissions", Role::Submissions), ("lmtp", Role::Lmtp)];
+    let listeners = [
+        ("mx", Role::Mx),
+        ("submission", Role::Submission),
+        ("submissions", Role::Submissions),
+        ("lmtp", Role::Lmtp),
+    ];
     let hash = Credentials::hash("correct horse").unwrap();
     Config {
         hostname: "mx.example.test".to_owned(),
@@ -139,7 +156,10 @@ fn config(socket: PathBuf) -> Config {
         }])),
         users: Arc::new(Credentials::new([("alice@example.test".to_owned(), hash)]).unwrap()),
         relay_from: Networks::default(),
-        limits: inbound::Limits { wrong_password: Duration::from_millis(1), ..inbound::Limits::default() },
+        limits: inbound::Limits {
+            wrong_password: Duration::from_millis(1),
+            ..inbound::Limits::default()
+        },
     }
 }
 
@@ -164,7 +184,10 @@ impl Client {
             self.stream().write_all(octets.as_ref()).await?;
             self.stream().flush().await
         };
-        timeout(PATIENCE, send).await.expect("the server takes what we send").expect("the connection is open");
+        timeout(PATIENCE, send)
+            .await
+            .expect("the server takes what we send")
+            .expect("the connection is open");
     }
 
     /// Sends octets to a server that may have closed the connection already.
@@ -193,7 +216,10 @@ impl Client {
                 return Some(String::from_utf8(line).unwrap());
             }
             let Self { stream: Some(stream), buffer } = self else { return None };
-            match timeout(PATIENCE, stream.read_buf(buffer)).await.expect("the server answers in time") {
+            match timeout(PATIENCE, stream.read_buf(buffer))
+                .await
+                .expect("the server answers in time")
+            {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
             }
@@ -251,7 +277,9 @@ impl Client {
     pub(crate) async fn handshake(&mut self) {
         let tls = ClientTls::new(&ClientRoots::System).unwrap();
         let stream = self.stream.take().unwrap();
-        self.stream = Some(tls.connect(stream, "mx.example.test", Verification::None, PATIENCE).await.unwrap());
+        self.stream = Some(
+            tls.connect(stream, "mx.example.test", Verification::None, PATIENCE).await.unwrap(),
+        );
     }
 
     /// Closes the connection without QUIT.
