@@ -147,7 +147,7 @@ async fn run<T: Send + 'static>(core: &Core, work: impl Future<Output = T> + Sen
         }
         core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
     }
-    let mut task = Abort(core.services.guests.spawn(work));
+    let mut task = Abort(core.services.guests.handle().spawn(work));
     match (&mut task.0).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Histogram};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::InstancePre;
@@ -166,11 +166,46 @@ pub(crate) struct Services {
     pub(crate) resolver: net::Resolver,
     pub(crate) tables: ArcSwap<Tables>,
     /// Where guests run that take longer than a tick.
-    pub(crate) guests: Handle,
+    pub(crate) guests: Guests,
     /// The runtime of the server: its sockets live there.
     pub(crate) server: Handle,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) slot_wait: Duration,
+    /// With fewer free slots than this, sessions do not keep their instances between stages.
+    pub(crate) slots_reserve: usize,
+}
+
+impl Services {
+    pub(crate) fn is_short(&self) -> bool {
+        self.slots.available_permits() < self.slots_reserve
+    }
+}
+
+/// The threads of the guests. They live as long as any session that may need them.
+pub(crate) struct Guests(Option<Runtime>);
+
+impl Guests {
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("policy-guest")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("the threads run until this is dropped").handle()
+    }
+}
+
+impl Drop for Guests {
+    /// Nobody waits for an answer any more. What still runs is cut off at its next tick.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The exported stages, looked up once.

@@ -36,6 +36,14 @@ impl Desk {
         self.instances = Vec::new();
     }
 
+    /// Gives all instances back if the host runs short of slots: a session that waits for its client is not to keep
+    /// others from being judged.
+    pub(crate) fn release_if_short(&mut self) {
+        if self.chain.cores.first().is_some_and(|core| core.services.is_short()) {
+            self.release();
+        }
+    }
+
     /// Asks the plugin at this place of the chain. `check` makes a verdict of the answer.
     pub(crate) async fn consult<V>(
         &mut self,

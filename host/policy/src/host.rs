@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
-use crate::chain::{Chain, Services};
+use crate::chain::{Chain, Guests, Services};
 use crate::compile::{Cache, private_directory};
 use crate::config::PluginConfig;
 use crate::engine::{self, Ticker};
@@ -116,8 +115,6 @@ pub struct Host {
     cache: Arc<Cache>,
     kv: Arc<Store>,
     loads: AtomicU64,
-    /// Present until the host is dropped.
-    guests: Option<Runtime>,
 }
 
 impl Host {
@@ -128,12 +125,7 @@ impl Host {
         let kv = Store::open(&config.state_dir.join("kv"), &config.kv, config.clock.clone())?;
         let engine = engine::engine(config.slots)?;
         let ticker = Ticker::start(&engine, config.tick)?;
-        let guests = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .thread_name("policy-guest")
-            .enable_all()
-            .build()
-            .map_err(Error::Thread)?;
+        let guests = Guests::start(config.threads).map_err(Error::Thread)?;
         let linker =
             imports::linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let services = Services {
@@ -142,11 +134,12 @@ impl Host {
             clock: config.clock,
             resolver: config.resolver,
             tables: ArcSwap::from_pointee(config.tables),
-            guests: guests.handle().clone(),
             server: tokio::runtime::Handle::try_current()
                 .unwrap_or_else(|_| guests.handle().clone()),
+            guests,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             slot_wait: config.slot_wait,
+            slots_reserve: config.slots as usize / 4,
             engine,
         };
         Ok(Arc::new(Self {
@@ -156,7 +149,6 @@ impl Host {
             cache: Arc::new(cache),
             kv,
             loads: AtomicU64::new(0),
-            guests: Some(guests),
         }))
     }
 
@@ -213,14 +205,5 @@ impl Host {
     /// Puts other tables in the place of the present ones, in one step, for all plugins.
     pub fn set_tables(&self, tables: Tables) {
         self.services.tables.store(Arc::new(tables));
-    }
-}
-
-impl Drop for Host {
-    /// Plugins that still run are cut off at their next tick.
-    fn drop(&mut self) {
-        if let Some(guests) = self.guests.take() {
-            guests.shutdown_background();
-        }
     }
 }

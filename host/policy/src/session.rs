@@ -210,6 +210,7 @@ impl Session {
                 break;
             }
         }
+        self.desk.release_if_short();
         self.trace.extend(trace);
         let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
         self.trace.drain(..excess);
@@ -272,6 +273,7 @@ impl Session {
             }
         }
         *transaction = *lent;
+        self.desk.release_if_short();
         ruling
     }
 

@@ -1,5 +1,7 @@
 //! `message.transaction`: the envelope, and the edits of it.
 
+use std::collections::HashSet;
+
 use smtp::{BodyType, ForwardPath, MailParameters, Mailbox, RcptParameters, ReversePath, Route};
 use wasmtime::component::Resource;
 
@@ -104,6 +106,10 @@ impl HostTransaction for Guest {
 
     fn replace_recipient(&mut self, _: Handle, address: String, by: Vec<String>) -> Done {
         self.charge()?;
+        if by.len() > MAX_REPLACEMENTS {
+            let most = format!("at most {MAX_REPLACEMENTS} stand in the place of one");
+            return Ok(Err(HostError::Quota(most)));
+        }
         let by = match by.iter().map(|address| forward_path(address)).collect::<Result<Vec<_>, _>>()
         {
             Ok(by) => by,
@@ -111,16 +117,20 @@ impl HostTransaction for Guest {
         };
         self.edit_recipients(&address, |recipients, asked, path, _| {
             let at = find(recipients, &path)?;
-            let old = recipients[at].clone();
-            let names: Vec<String> = by.iter().map(ToString::to_string).collect();
-            let count = by.len();
+            let old = recipients.remove(at);
+            let mut there: HashSet<ForwardPath> =
+                recipients.iter().map(|recipient| recipient.path.clone()).collect();
+            // Nobody gets a second copy because two aliases lead to him.
+            let new: Vec<ForwardPath> =
+                by.into_iter().filter(|path| there.insert(path.clone())).collect();
+            let names: Vec<String> = new.iter().map(ToString::to_string).collect();
+            if at < *asked {
+                *asked = *asked + new.len() - 1;
+            }
             // RFC 5321 §3.9: an alias keeps what the client asked for its recipient.
             let new =
-                by.into_iter().map(|path| PolicyRecipient { path, route: None, ..old.clone() });
-            recipients.splice(at..=at, new);
-            if at < *asked {
-                *asked = *asked + count - 1;
-            }
+                new.into_iter().map(|path| PolicyRecipient { path, route: None, ..old.clone() });
+            recipients.splice(at..at, new);
             Ok(format!("replace-recipient {path} by {}", names.join(", ")))
         })
     }
@@ -294,3 +304,5 @@ fn find(recipients: &[PolicyRecipient], path: &ForwardPath) -> Result<usize, Hos
 
 /// What plugins may make of the recipients that a client gave: a large list for each of a few.
 const MAX_RECIPIENTS: usize = 20_000;
+/// More than this is a mailing list, and has an entrance of its own.
+const MAX_REPLACEMENTS: usize = 1000;

@@ -261,6 +261,23 @@ async fn a_full_pool_is_a_failure_of_the_call_and_not_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_sessions_do_not_keep_others_from_being_judged() {
+    let world = World::with(|config| {
+        config.slots = 8;
+        config.slot_wait = Duration::from_millis(50);
+    });
+    let chain = world.chain(vec![plugin("guest", &[])]).await;
+    let mut open: Vec<Session> = (1..=100).map(|port| session(chain.clone(), port)).collect();
+    for session in &mut open {
+        assert_eq!(session.helo("h", true).await.verdict, Verdict::Pass, "{:?}", session.trace());
+    }
+    for session in &mut open {
+        let mut transaction = transaction();
+        assert_eq!(session.mail(&mut transaction).await.verdict, Verdict::Pass, "{transaction:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_log_lines_is_cut() {
     let world = World::new();
     let mut session = world.session(plugin("guest", &[("helo", "log-flood")])).await;
