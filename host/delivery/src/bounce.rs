@@ -24,6 +24,7 @@ use crate::{House, clock, content::read, metric, report};
 pub(crate) async fn run(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
     loop {
         let notice = tokio::select! {
+            biased;
             _ = stopped.wait_for(|stop| *stop) => return,
             notice = house.rooms.queue.next_notice() => notice,
         };
@@ -109,13 +110,12 @@ fn reported(notice: &Notice, recipient: &QueuedRecipient) -> ReportedRecipient {
         (RecipientState::Pending | RecipientState::Held(_), _) => (Action::Delayed, 4),
     };
     let said = recipient.last.as_ref().and_then(smtp::Reply::enhanced);
-    let status = match recipient.state {
+    let status = if recipient.state == RecipientState::Expired {
         // RFC 3463 §3.5: delivery time expired.
-        RecipientState::Expired => EnhancedStatus::new(4, 4, 7),
+        EnhancedStatus::new(4, 4, 7)
+    } else {
         // RFC 3464 §2.3.4: the status has to be of the class that the action says.
-        _ => {
-            said.filter(|status| status.class == class).unwrap_or(EnhancedStatus::new(class, 0, 0))
-        }
+        said.filter(|status| status.class == class).unwrap_or(EnhancedStatus::new(class, 0, 0))
     };
     let is_delay = action == Action::Delayed;
     ReportedRecipient {

@@ -49,7 +49,7 @@ pub(crate) struct Place {
 /// A way to talk to a host.
 pub(crate) enum Entry {
     /// A session that is open already.
-    Reused(Session),
+    Reused(Box<Session>),
     /// Leave to make a new one.
     New(Place),
 }
@@ -73,7 +73,7 @@ impl Pool {
             loop {
                 let freed = places.freed.notified();
                 if !has_to_be_new && let Some(session) = self.take(key) {
-                    return Entry::Reused(session);
+                    return Entry::Reused(Box::new(session));
                 }
                 if let Ok(permit) = Arc::clone(&places.free).try_acquire_owned() {
                     return Entry::New(Place { permit: Some(permit), places: Arc::clone(&places) });

@@ -32,6 +32,7 @@ pub(crate) async fn run(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let delivery = tokio::select! {
+            biased;
             _ = stopped.wait_for(|stop| *stop) => break,
             delivery = house.rooms.queue.next() => delivery,
         };
@@ -110,7 +111,7 @@ async fn connect(house: &House, course: &mut Course<'_>) -> Option<Session> {
             Some(Entry::Reused(session)) => {
                 counter!(metric::SESSIONS, "origin" => "reused").increment(1);
                 course.target = Some((target, Origin::Reused));
-                return Some(session);
+                return Some(*session);
             }
             None => {
                 // Others use all connections to this host; nobody was asked, so no attempt is
