@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::disk::{Disk, File};
@@ -104,6 +105,7 @@ pub(crate) async fn run(
     let _lock = lock;
     let mut carried = None;
     let mut spare: Option<JoinHandle<Option<String>>> = None;
+    let mut next_spare = Instant::now();
     loop {
         let mut batch = Batch::default();
         tokio::select! {
@@ -115,8 +117,9 @@ pub(crate) async fn run(
             Some(accepting) = inbox.accepting.recv(), if carried.is_none() => carried = Some(accepting),
             Some(name) = ready(&mut spare), if spare.is_some() => {
                 spare = None;
-                if let Some(name) = name {
-                    committer.log.add_spare(name);
+                match name {
+                    Some(name) => committer.log.add_spare(name),
+                    None => next_spare = Instant::now() + OFTEN,
                 }
             }
             () = tokio::time::sleep(committer.patience()) => {}
@@ -135,7 +138,7 @@ pub(crate) async fn run(
         for reply in replies {
             reply.send();
         }
-        if spare.is_none() && committer.may_make_spare() {
+        if spare.is_none() && Instant::now() >= next_spare && committer.may_make_spare() {
             let (disk, octets) = (Arc::clone(&committer.disk), committer.limits.segment_octets);
             let name = committer.log.spare_name();
             spare = Some(spawn_blocking(move || {
@@ -174,9 +177,7 @@ impl Batch {
         let most = limits.batch_octets.min((limits.segment_octets - limits.reserve_octets) / 2);
         let mut octets = 0;
         loop {
-            let Some(next) = carried.take().or_else(|| inbox.accepting.try_recv().ok()) else {
-                return None;
-            };
+            let next = carried.take().or_else(|| inbox.accepting.try_recv().ok())?;
             octets += next.record.most_octets();
             let full = self.accepting.len() >= limits.batch_messages || octets > most;
             if full && !self.accepting.is_empty() {
@@ -360,8 +361,8 @@ impl Committer {
     }
 
     fn free(&mut self, number: u32, file: Arc<dyn File>, written: &mut Written) {
-        // One for this function, one if the log had it; more are readers.
-        let pinned = Arc::strong_count(&file) > 1;
+        // One came with the order, one the owner of the queue keeps until it is freed; more are readers.
+        let pinned = Arc::strong_count(&file) > 2;
         match self.log.free_oldest(number, pinned) {
             Ok(()) => written.freed.push(number),
             Err(error) => tracing::warn!(segment = number, %error, "a segment could not be freed"),

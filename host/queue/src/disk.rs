@@ -50,6 +50,11 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Makes the content durable (and the length, if it grew).
     fn sync(&self) -> io::Result<()>;
 
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
     /// Reads exactly `len` octets, or fails with `UnexpectedEof`.
     fn read_exact_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; len];
