@@ -1,4 +1,5 @@
 //! What the tests of the queue share: messages, a router by domain, a clock that can jump.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::allow_attributes, reason = "what is unused differs from file to file")]
 

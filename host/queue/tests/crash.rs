@@ -1,0 +1,344 @@
+//! Every operation of the disk is stopped, torn, or refused, once; then the spool is recovered and compared with a ledger.
+//!
+//! One load is played over and over: small and large messages, outcomes of every kind, notices, moves out of the log, a
+//! restart. At each point several crashes are tried, which differ in what reached the disk of what was not flushed.
+//!
+//! Every third or so point is tried; with `POINTS=all` in the environment every one, and each is named before it is tried.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail, and says what it did"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use message::{Body, Id, Octets};
+use queue::disk::{Fault, SimulatedDisk};
+use queue::{Config, Filter, Limits, Outcome, Queue, RecipientState};
+use tokio::time::timeout;
+
+use support::*;
+
+/// What the world outside was promised, and what it saw.
+#[derive(Default)]
+struct Ledger {
+    /// Content of every message that was tried.
+    tried: BTreeMap<Id, Vec<u8>>,
+    accepted: BTreeSet<Id>,
+    refused: BTreeSet<Id>,
+    /// Recipients whose delivery was recorded: never again.
+    recorded: BTreeSet<(Id, usize)>,
+    /// How often each recipient got the message.
+    copies: BTreeMap<(Id, usize), u32>,
+    /// Outcomes that were not recorded.
+    unrecorded: BTreeSet<(Id, usize)>,
+    /// Messages that a report was accepted for.
+    told: BTreeSet<Id>,
+}
+
+type Shared = Arc<Mutex<Ledger>>;
+
+fn small() -> Config {
+    let limits = Limits {
+        segment_octets: 64 << 10,
+        reserve_octets: 8 << 10,
+        large_octets: 4 << 10,
+        ..Limits::small()
+    };
+    Config { limits, ..Config::new("unused") }
+}
+
+/// Receives messages 0 to 11, three at a time.
+async fn receive(queue: &Queue, ledger: &Shared) {
+    for group in 0..4u32 {
+        let sends = (0..3).map(|n| receive_one(queue, ledger, group * 3 + n));
+        futures_util::future::join_all(sends).await;
+    }
+}
+
+async fn receive_one(queue: &Queue, ledger: &Shared, number: u32) {
+    let length = match number % 4 {
+        0 => 20_000,
+        1 => 3000,
+        _ => 100,
+    };
+    let body: Vec<u8> =
+        (0..length).map(|n: u32| b'a' + u8::try_from((n + number) % 26).unwrap()).collect();
+    let addresses = ["a@one.test", "b@one.test", "c@two.test"];
+    let recipients = &addresses[..1 + (number as usize) % 3];
+    let recipients = recipients.iter().map(|address| recipient(address, None)).collect();
+    let mut accept = accept("s@example.com", recipients, HEAD);
+    let mut expected = [HEAD.as_bytes(), &body].concat();
+    if number == 5 {
+        accept.body = Body::Replaced(vec![b'R'; 10_000].into());
+        expected = [HEAD.as_bytes(), &vec![b'R'; 10_000][..]].concat();
+    }
+    ledger.lock().unwrap().tried.insert(id(number), expected);
+    let result = timeout(PATIENCE, send_accept(queue, number, accept, &body)).await;
+    let mut ledger = ledger.lock().unwrap();
+    match result {
+        Ok(Ok(receipt)) => drop(ledger.accepted.insert(receipt.id())),
+        Ok(Err(_)) => drop(ledger.refused.insert(id(number))),
+        Err(_) => {}
+    }
+}
+
+/// Works off what is due: by number of message and attempt it is delivered, deferred or refused.
+async fn deliver(queue: &Queue, ledger: &Shared, most: usize) {
+    for _ in 0..most {
+        let Some(delivery) = next_within(queue, Duration::from_secs(1)).await else { return };
+        let id = delivery.message.id;
+        {
+            let ledger = ledger.lock().unwrap();
+            if let (Ok(content), Some(expected)) = (delivery.content(), ledger.tried.get(&id)) {
+                let found = content.read(0, usize::MAX);
+                assert!(found.is_err() || found.unwrap() == *expected, "content of {id} differs");
+            }
+        }
+        let mut outcomes = Vec::new();
+        for &index in &delivery.recipients {
+            let attempts = delivery.message.recipients[index].attempts;
+            let choice = (index + attempts as usize + id.to_string().len()) % 3;
+            let outcome = match (choice, attempts) {
+                (0, 0) => Outcome::Failed { reply: reply(550), peer: None, quiet: false },
+                (1, 0..2) => Outcome::Deferred { reply: reply(451), peer: None, retry_in: None },
+                _ => Outcome::Delivered { reply: reply(250), peer: None },
+            };
+            if matches!(outcome, Outcome::Delivered { .. }) {
+                let mut ledger = ledger.lock().unwrap();
+                assert!(!ledger.recorded.contains(&(id, index)), "{id} {index} delivered again");
+                *ledger.copies.entry((id, index)).or_default() += 1;
+            }
+            outcomes.push((index, outcome));
+        }
+        let delivered: Vec<usize> = outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Delivered { .. }))
+            .map(|(index, _)| *index)
+            .collect();
+        let recorded = matches!(timeout(PATIENCE, delivery.finish(outcomes)).await, Ok(Ok(())));
+        let mut ledger = ledger.lock().unwrap();
+        for index in delivered {
+            if recorded {
+                ledger.recorded.insert((id, index));
+            } else {
+                ledger.unrecorded.insert((id, index));
+            }
+        }
+    }
+}
+
+/// Reports what is to be reported. Each message is told of once per recipient at most.
+async fn report(queue: &Queue, ledger: &Shared, first: u32) {
+    let mut number = first;
+    while let Ok(Some(notice)) = timeout(Duration::from_secs(1), queue.next_notice()).await {
+        let of = notice.message.id;
+        assert!(!ledger.lock().unwrap().told.contains(&of), "{of} is told again");
+        let mut accept = accept("", vec![recipient("s@sink.test", None)], HEAD);
+        accept.notice_of = Some(of);
+        ledger.lock().unwrap().tried.insert(id(number), [HEAD.as_bytes(), b"report"].concat());
+        match timeout(PATIENCE, send_accept(queue, number, accept, b"report")).await {
+            Ok(Ok(receipt)) => {
+                ledger.lock().unwrap().accepted.insert(receipt.id());
+                ledger.lock().unwrap().told.insert(of);
+                let _ = timeout(PATIENCE, notice.done(&receipt)).await;
+            }
+            Ok(Err(_)) => drop(ledger.lock().unwrap().refused.insert(id(number))),
+            Err(_) => {}
+        }
+        number += 1;
+    }
+}
+
+/// The whole load. Ends early when the disk stops.
+async fn load(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared) {
+    for round in 0..2u32 {
+        let Ok((queue, _)) = try_open(small(), disk, clock).await else { return };
+        queue.set_router(Arc::new(TestRouter::default()));
+        if round == 0 {
+            receive(&queue, ledger).await;
+            deliver(&queue, ledger, 10).await;
+        }
+        report(&queue, ledger, 100 + round * 50).await;
+        deliver(&queue, ledger, 10).await;
+        // Survivors are moved out of the log.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        let removed = timeout(PATIENCE, queue.hold(Filter::id(id(3)), "look")).await;
+        drop(removed);
+        deliver(&queue, ledger, 10).await;
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        deliver(&queue, ledger, 30).await;
+        let _ = timeout(PATIENCE, queue.shutdown()).await;
+        if disk.is_stopped() {
+            return;
+        }
+        drop(queue);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Opens what the crash left and compares it with the ledger; then works everything off.
+async fn check(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, strict: bool) {
+    let told = ledger.lock().unwrap().told.clone();
+    compare(disk, clock, ledger, strict).await;
+    ledger.lock().unwrap().told = told;
+}
+
+async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, strict: bool) {
+    let (queue, _) = open_with(small(), disk, clock).await;
+    for summary in queue.list(Filter::default()).await {
+        // A report that nobody got a receipt for may be there all the same: then it tells.
+        let detail = queue.show(summary.id).await.expect("it is listed");
+        ledger.lock().unwrap().told.extend(detail.message.notice_of);
+        let expected = ledger.lock().unwrap().tried.get(&summary.id).cloned();
+        let expected = expected.unwrap_or_else(|| panic!("{} was never sent", summary.id));
+        let refused = ledger.lock().unwrap().refused.contains(&summary.id);
+        assert!(!(strict && refused), "{} was refused and is there", summary.id);
+        let content = queue.content(summary.id).await.expect("the content");
+        assert_eq!(
+            content.read(0, usize::MAX).expect("it can be read"),
+            expected,
+            "{}",
+            summary.id
+        );
+    }
+    let accepted: Vec<Id> = ledger.lock().unwrap().accepted.iter().copied().collect();
+    for id in accepted {
+        let detail = queue.show(id).await;
+        let ledger = ledger.lock().unwrap();
+        let copies = |index| ledger.copies.contains_key(&(id, index));
+        match detail {
+            Some(detail) => {
+                for recipient in &detail.message.recipients {
+                    let recorded = ledger.recorded.contains(&(id, recipient.index));
+                    let waits = recipient.state == RecipientState::Pending;
+                    assert!(!(recorded && waits), "{id} would be delivered again");
+                    let told_or_owed = recipient.owed.is_some() || ledger.told.contains(&id);
+                    assert!(
+                        recipient.state != RecipientState::Failed || told_or_owed,
+                        "{id} failed silently"
+                    );
+                }
+            }
+            // Gone: then somebody got it, or somebody was told.
+            None => assert!(
+                copies(0) || copies(1) || copies(2) || ledger.told.contains(&id),
+                "{id} is lost"
+            ),
+        }
+    }
+    let again: Shared = Arc::new(Mutex::new(Ledger::default()));
+    {
+        let before = ledger.lock().unwrap();
+        let mut again = again.lock().unwrap();
+        again.tried.clone_from(&before.tried);
+        again.recorded.clone_from(&before.recorded);
+        again.told.clone_from(&before.told);
+    }
+    queue.set_router(Arc::new(TestRouter::default()));
+    queue.release(Filter::default()).await.expect("the disk works");
+    for _ in 0..3 {
+        deliver(&queue, &again, 100).await;
+        let first = 1000 + u32::try_from(again.lock().unwrap().tried.len()).unwrap();
+        report(&queue, &again, first).await;
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+    }
+    deliver(&queue, &again, 100).await;
+    let left = queue.list(Filter::default()).await;
+    assert!(left.is_empty(), "everything ends: {left:?}");
+    let unrecorded = ledger.lock().unwrap().unrecorded.clone();
+    let before: Vec<_> = ledger.lock().unwrap().copies.keys().copied().collect();
+    for who in before.iter().filter(|who| again.lock().unwrap().copies.contains_key(who)) {
+        assert!(unrecorded.contains(who), "{who:?} got it again, though that was recorded");
+    }
+    queue.shutdown().await;
+}
+
+/// One run with a fault; gives how many crashes were checked.
+fn run(at: u64, fault: Option<Fault>, crashes: u64) -> (u64, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        // One blocking thread: operations come in the same order every time.
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+        let ledger = Shared::default();
+        if let Some(fault) = fault {
+            disk.set_fault(at, fault);
+        }
+        load(&disk, &clock, &ledger).await;
+        let operations = disk.operations();
+        disk.heal();
+        for variant in 0..crashes {
+            // Variant 0 keeps nothing that was not flushed.
+            let seed = if variant == 0 { 0 } else { at * 1000 + variant };
+            let strict = fault == Some(Fault::Refuse);
+            check(&disk.crash(seed), &clock, &ledger, strict).await;
+        }
+        (operations, crashes)
+    })
+}
+
+fn sweep(fault: Fault, step: u64, crashes: u64) {
+    let (operations, _) = run(0, None, 1);
+    let all = std::env::var_os("POINTS").is_some();
+    let step = if all { 1 } else { step };
+    let mut points = 0;
+    for at in (1..=operations).step_by(usize::try_from(step).unwrap()) {
+        if all {
+            eprintln!("{fault:?} {at}");
+        }
+        let result = std::panic::catch_unwind(|| run(at, Some(fault), crashes));
+        match result {
+            Ok((_, checked)) => points += checked,
+            Err(panic) => {
+                eprintln!(
+                    "{fault:?} at operation {at} of {operations}, seeds {at}000 to {at}{crashes:03}"
+                );
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!(
+        "{fault:?}: {points} crash points over {operations} operations, seeds = operation * 1000 + variant"
+    );
+}
+
+#[test]
+fn without_a_crash_nothing_is_lost() {
+    run(0, None, 3);
+}
+
+#[test]
+fn a_machine_that_stops_anywhere_loses_nothing() {
+    sweep(Fault::Stop, 3, 4);
+}
+
+#[test]
+fn a_write_that_is_torn_anywhere_loses_nothing() {
+    sweep(Fault::Tear, 5, 2);
+}
+
+#[test]
+fn an_operation_that_is_refused_anywhere_loses_nothing() {
+    sweep(Fault::Refuse, 4, 1);
+}
+
+#[test]
+fn a_disk_that_dies_anywhere_loses_nothing() {
+    sweep(Fault::RefuseAll, 7, 1);
+}
+
+#[test]
+fn a_disk_that_is_full_from_anywhere_on_loses_nothing() {
+    sweep(Fault::Full, 7, 1);
+}
+
+const PATIENCE: Duration = Duration::from_secs(100);
