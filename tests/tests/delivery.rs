@@ -175,7 +175,7 @@ fn what_was_deferred_too_long_is_reported_as_delayed_and_then_as_failed() {
         .with("[queue]\nfirst-retry = \"1s\"\nlongest-retry = \"1s\"\ndelay-notice = \"2s\"\nexpire = \"8s\"")
         .start();
     let notify = format!("<{REMOTE}> NOTIFY=DELAY,FAILURE");
-    give(&server, &format!("<{SENDER}>"), &notify, &letter::plain("slow"));
+    give(&server, &format!("<{SENDER}> RET=FULL"), &notify, &letter::plain("slow"));
     let stored = server.wait_mailbox("bob", 2);
     let reports: Vec<String> =
         stored.iter().map(|one| String::from_utf8_lossy(one).into_owned()).collect();

@@ -124,13 +124,14 @@ fn mail_events(server: &Gatepost) -> Vec<Value> {
 }
 
 fn fate_of(event: &Value) -> String {
-    event["fields"]["message"].as_str().or(event["message"].as_str()).unwrap_or_default().to_owned()
+    event["event"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn why_tells_what_each_plugin_decided_for_a_message() {
     let plugin = "[[plugin]]\nname = \"marks\"\ncomponent = \"bundled:rewrite\"\non-error = \"defer\"\n\
-                  grants = { edit = [\"recipients\", \"header\"] }\n[plugin.config]";
+                  grants = { edit = [\"header\"] }\n[plugin.config]\n\
+                  headers = [{ add = \"X-Mark\", value = \"$i\" }]";
     let server = Setup::new().with(plugin).start();
     give(&server, "alice@example.test", "why");
     let queued = id(&server.wait_mailbox("alice", 1)[0]).expect("an id in the trace");

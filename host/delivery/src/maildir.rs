@@ -29,6 +29,7 @@ use rustix::{
     io::Errno,
 };
 use smtp::{ForwardPath, Reply, ReversePath};
+use tokio::sync::Semaphore;
 
 use crate::{
     clock,
@@ -42,6 +43,9 @@ pub(crate) struct Maildirs {
     host: String,
     /// Deliveries of this process so far.
     deliveries: Arc<AtomicU64>,
+    /// Files that may be written at once: each holds a thread and a buffer, and a disk is not faster
+    /// for being asked by hundreds.
+    writing: Semaphore,
 }
 
 impl Maildirs {
@@ -50,6 +54,7 @@ impl Maildirs {
         Self {
             host: hostname.replace('/', "\\057").replace(':', "\\072"),
             deliveries: Arc::default(),
+            writing: Semaphore::new(32),
         }
     }
 
@@ -62,6 +67,7 @@ impl Maildirs {
     ) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(delivery.recipients.len());
         for &index in &delivery.recipients {
+            let _permit = self.writing.acquire().await.expect("nobody closes this semaphore");
             let job = Job {
                 directory: path.to_owned(),
                 name: self.unique_name(clock::now()),
