@@ -60,7 +60,7 @@ impl Session {
             Login::Right
                 if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) =>
             {
-                info!(%identity, %mechanism, "logged in");
+                info!(identity, %mechanism, "logged in");
                 self.policy.set_auth(AuthInfo {
                     mechanism: mechanism.to_string(),
                     identity: identity.clone(),
@@ -72,7 +72,7 @@ impl Session {
             Login::Wrong => refusal::wrong_password(),
             Login::Failed => refusal::login_failed(),
         };
-        info!(%identity, %mechanism, %reply, "login refused");
+        info!(identity, %mechanism, reply = reply.to_string(), "login refused");
         self.wrong_passwords += 1;
         if self.wrong_passwords >= WRONG_PASSWORDS_WITHOUT_PAUSE {
             tokio::time::sleep(self.house.config.limits.wrong_password).await;
@@ -230,7 +230,8 @@ impl Session {
         transaction.refused = Some(reply.clone());
         info!(
             target: "mail", event = Fate::of(&reply).name(), message = %transaction.policy.id, %session, %peer,
-            reverse_path = %transaction.policy.reverse_path, forward_path = %recipient.path, stage = "rcpt", plugin, %reply,
+            reverse_path = %transaction.policy.reverse_path, forward_path = %recipient.path, stage = "rcpt", plugin,
+            reply = reply.to_string(),
         );
         reply
     }
@@ -243,7 +244,7 @@ impl Session {
         let fate = Fate::of(&reply);
         info!(
             target: "mail", event = fate.name(), message = %transaction.policy.id, %session, %peer,
-            reverse_path = %transaction.policy.reverse_path, stage = "mail", plugin, %reply,
+            reverse_path = %transaction.policy.reverse_path, stage = "mail", plugin, reply = reply.to_string(),
         );
         self.end_transaction(fate, Some(reply.clone()));
         reply

@@ -257,8 +257,8 @@ fn tell_taken(
     let event = if fate == Fate::Held { Fate::Received } else { fate };
     info!(
         target: "mail", event = event.name(), message = %policy.id, session = %session.id, peer = %session.peer_name(),
-        reverse_path = %policy.reverse_path, forward_path = %forward_paths(transaction), stage = "data", %reply,
-        delay = delay.as_secs_f64(),
+        reverse_path = %policy.reverse_path, forward_path = %forward_paths(transaction), stage = "data",
+        reply = reply.to_string(), delay = delay.as_secs_f64(),
     );
     (fate, reply, false)
 }
@@ -277,7 +277,7 @@ fn tell_refused(
     info!(
         target: "mail", event = fate.name(), message = %policy.id, session = %session.id, peer = %session.peer_name(),
         reverse_path = %policy.reverse_path, forward_path = %forward_paths(transaction), stage = "data",
-        plugin = refusal.plugin.as_deref(), %reply,
+        plugin = refusal.plugin.as_deref(), reply = reply.to_string(),
     );
     (fate, reply, refusal.disconnect)
 }
