@@ -184,7 +184,9 @@ fn what_was_deferred_too_long_is_reported_as_delayed_and_then_as_failed() {
     let delayed = one_with("Action: delayed").expect("a report of the delay");
     assert_has(delayed, &["Status: 4.2.2", "Will-Retry-Until: "]);
     let failed = one_with("Action: failed").expect("a report of the failure");
-    assert_has(failed, &["Diagnostic-Code: smtp; 450 4.2.2 Full", "A first line."]);
+    // RFC 3463 §3.5: X.4.7, delivery time expired.
+    let diagnostic = "Diagnostic-Code: smtp; 450 4.2.2 Full";
+    assert_has(failed, &["Status: 4.4.7", diagnostic, "Subject: slow"]);
     assert_done(&server);
     assert_eq!(server.mailbox("bob").len(), 2);
 }
