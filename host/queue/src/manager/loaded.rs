@@ -26,6 +26,8 @@ pub(super) struct Loaded {
     /// `None` until it was read.
     pub(super) message: Option<Arc<Message>>,
     pub(super) source: Option<Arc<Source>>,
+    /// The message as it was when its deliveries were made: one copy for all of them.
+    pub(super) shown: Option<Arc<Message>>,
     /// What is to be done when it was read, or when its state was written.
     pub(super) tasks: VecDeque<Task>,
     pub(super) routing: bool,
@@ -62,6 +64,16 @@ pub(super) enum Task {
 impl Loaded {
     pub(super) fn message_mut(&mut self) -> Option<&mut Message> {
         self.message.as_mut().map(Arc::make_mut)
+    }
+
+    /// The message for a delivery. Several deliveries share a copy of it: if each held the message itself, every
+    /// recorded outcome would copy it anew, and a thousand recipients would be a thousand copies of a thousand.
+    pub(super) fn to_show(&mut self) -> Option<Arc<Message>> {
+        let message = self.message.as_ref()?;
+        if self.open.len() == 1 && self.shown.is_none() {
+            return Some(Arc::clone(message));
+        }
+        Some(Arc::clone(self.shown.get_or_insert_with(|| Arc::new(Message::clone(message)))))
     }
 
     fn is_idle(&self) -> bool {

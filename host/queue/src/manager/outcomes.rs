@@ -29,11 +29,13 @@ impl Manager {
         while !self.workers.is_empty() {
             let Some(number) = self.turns.take() else { return };
             let Some(handed) = self.handed.get_mut(&number) else { continue };
-            let Some(loaded) = self.loaded.get(&handed.id) else { continue };
-            let (Some(message), Some(source)) = (&loaded.message, &loaded.source) else { continue };
+            let Some(loaded) = self.loaded.get_mut(&handed.id) else { continue };
+            let (Some(message), Some(source)) = (loaded.to_show(), &loaded.source) else {
+                continue;
+            };
             handed.in_hand = true;
             let mut delivery = Delivery {
-                message: Arc::clone(message),
+                message,
                 recipients: handed.recipients.clone(),
                 route: handed.route.clone(),
                 number,

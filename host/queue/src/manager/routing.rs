@@ -54,6 +54,7 @@ impl Manager {
         let limits = self.config.limits.clone();
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
         loaded.routing = false;
+        loaded.shown = None;
         let Some(message) = loaded.message.clone() else { return };
         let facts = self.facts(&message);
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
