@@ -35,8 +35,9 @@ pub(crate) struct Accepting {
 pub(crate) enum Order {
     /// Write this and report under this number.
     Record(u64, Record),
-    /// The oldest segment is not needed any more; its file, to see whether somebody reads it.
-    Free(u32, Arc<dyn File>),
+    /// The oldest segment is not needed any more; its file, to see whether somebody reads it. Then it is freed later, or
+    /// removed instead of used again if `pinned_too`.
+    Free { number: u32, file: Arc<dyn File>, pinned_too: bool },
     /// Begin a new segment, so that the current one can be emptied.
     Roll,
 }
@@ -50,6 +51,8 @@ pub(crate) struct Written {
     pub(crate) recorded: Vec<(u64, Result<Place, String>)>,
     /// Segments that were freed.
     pub(crate) freed: Vec<u32>,
+    /// Segments that somebody still reads, or that could not be freed: try later.
+    pub(crate) pinned: Vec<u32>,
     /// Segments that were begun.
     pub(crate) begun: Vec<Segment>,
     /// Deliveries may go on: what they do can be recorded.
@@ -241,7 +244,15 @@ impl Committer {
         for order in batch.orders {
             match order {
                 Order::Record(number, record) => records.push((number, record)),
-                Order::Free(number, file) => self.free(number, file, &mut written),
+                Order::Free { number, file, pinned_too } => {
+                    // One came with the order, one the owner of the queue keeps until it is freed; more are readers.
+                    let pinned = Arc::strong_count(&file) > 2;
+                    if pinned && !pinned_too {
+                        written.pinned.push(number);
+                    } else {
+                        self.free(number, pinned, &mut written);
+                    }
+                }
                 Order::Roll => drop(self.log.roll()),
             }
         }
@@ -360,12 +371,13 @@ impl Committer {
         }
     }
 
-    fn free(&mut self, number: u32, file: Arc<dyn File>, written: &mut Written) {
-        // One came with the order, one the owner of the queue keeps until it is freed; more are readers.
-        let pinned = Arc::strong_count(&file) > 2;
+    fn free(&mut self, number: u32, pinned: bool, written: &mut Written) {
         match self.log.free_oldest(number, pinned) {
             Ok(()) => written.freed.push(number),
-            Err(error) => tracing::warn!(segment = number, %error, "a segment could not be freed"),
+            Err(error) => {
+                tracing::warn!(segment = number, %error, "a segment could not be freed; trying again");
+                written.pinned.push(number);
+            }
         }
     }
 

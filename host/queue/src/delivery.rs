@@ -22,14 +22,15 @@ pub struct Delivery {
     /// Where they go.
     pub route: Route,
     pub(crate) number: u64,
-    pub(crate) source: Arc<Source>,
+    /// `None` when it is finished: what it kept open can be used again.
+    pub(crate) source: Option<Arc<Source>>,
     pub(crate) home: Option<mpsc::UnboundedSender<Return>>,
 }
 
 impl Delivery {
     /// The content: head, then body. Opens files: blocks for a moment.
     pub fn content(&self) -> Result<Content, Error> {
-        self.source.open(&self.message)
+        self.source.as_ref().ok_or(Error::Closed)?.open(&self.message)
     }
 
     /// Records what came of it, one outcome per recipient; a recipient without an outcome is due again soon. On stable
@@ -37,6 +38,7 @@ impl Delivery {
     /// in memory and written as soon as the disk allows.
     pub async fn finish(mut self, outcomes: Vec<(usize, Outcome)>) -> Result<(), Error> {
         let home = self.home.take().ok_or(Error::Closed)?;
+        self.source = None;
         let (done, durable) = oneshot::channel();
         let mine: BTreeSet<usize> = self.recipients.iter().copied().collect();
         let outcomes = outcomes.into_iter().filter(|(index, _)| mine.contains(index)).collect();

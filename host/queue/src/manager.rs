@@ -250,6 +250,9 @@ impl Manager {
         for number in written.freed {
             self.segments.remove(&number);
         }
+        for number in written.pinned {
+            self.free_later(number);
+        }
         self.healthy = written.healthy;
         for (number, result) in written.recorded {
             self.recorded(number, result);

@@ -39,7 +39,7 @@ impl Manager {
                 recipients: handed.recipients.clone(),
                 route: handed.route.clone(),
                 number,
-                source: Arc::clone(source),
+                source: Some(Arc::clone(source)),
                 home: Some(self.home.clone()),
             };
             while let Some(worker) = self.workers.pop_front() {

@@ -26,6 +26,8 @@ pub(super) struct Used {
     ids: Vec<Id>,
     /// The committer was told to free it.
     freeing: bool,
+    /// How often it was found to be read, and when it is tried again.
+    pinned: (u32, u64),
 }
 
 /// What is being moved or removed.
@@ -48,6 +50,7 @@ impl Manager {
             holds: 0,
             ids: Vec::new(),
             freeing: false,
+            pinned: (0, 0),
         };
         self.segments.insert(segment.origin.segment, used);
     }
@@ -118,11 +121,22 @@ impl Manager {
         if self.segments.len() < 2 {
             return;
         }
+        let now = self.now();
         let Some(mut first) = self.segments.first_entry() else { return };
         let (number, used) = (*first.key(), first.get_mut());
-        if used.holds == 0 && !used.freeing {
+        if used.holds == 0 && !used.freeing && now >= used.pinned.1 {
             used.freeing = true;
-            let _ = self.orders.send(Order::Free(number, Arc::clone(&used.file)));
+            let (file, pinned_too) = (Arc::clone(&used.file), used.pinned.0 >= PINNED);
+            let _ = self.orders.send(Order::Free { number, file, pinned_too });
+        }
+    }
+
+    /// Somebody reads that segment: most likely not for long.
+    pub(super) fn free_later(&mut self, number: u32) {
+        let again = self.now() + PINNED_PAUSE;
+        if let Some(used) = self.segments.get_mut(&number) {
+            used.freeing = false;
+            used.pinned = (used.pinned.0 + 1, again);
         }
     }
 
@@ -234,6 +248,12 @@ const KEEP: usize = 4;
 
 /// Messages moved at once, with one flush of each directory.
 const TOGETHER: usize = 64;
+
+/// A segment that is read is freed later, so many times; then it is removed, which those who read it do not notice…
+const PINNED: u32 = 5;
+
+/// …with pauses of so long, in milliseconds.
+const PINNED_PAUSE: u64 = 1000;
 
 /// After a failure nothing is moved for so long, in milliseconds.
 const PAUSE: u64 = 10_000;
