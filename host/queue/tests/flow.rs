@@ -340,6 +340,38 @@ async fn routers_may_hold_defer_fail_discard_and_expand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_of_an_alias_of_an_alias_are_seen_by_their_deliveries() {
+    let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+    let (queue, _) = open(&disk, &clock).await;
+    let to = |addresses: &[&str]| {
+        Routing::Expand(addresses.iter().map(|address| address.parse().unwrap()).collect())
+    };
+    let mut router = TestRouter::default();
+    router.0.insert("outer", to(&["a@one.test", "b@two.test", "x@inner.test"]));
+    router.0.insert("inner", to(&["c@three.test", "d@four.test"]));
+    queue.set_router(Arc::new(router));
+    // Workers wait already, so that the first deliveries are out before the inner alias is known.
+    let workers: Vec<_> = (0..5)
+        .map(|_| {
+            let queue = queue.clone();
+            tokio::spawn(async move { next_within(&queue, Duration::from_secs(9)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    send(&queue, 1, &["z@zero.test", "l@outer.test"], b"x").await.unwrap();
+    let mut paths = Vec::new();
+    for worker in workers {
+        let delivery = worker.await.unwrap().expect("a delivery");
+        let index = delivery.recipients[0];
+        paths.push(delivery.message.recipients[index].path.to_string());
+        delivery.finish(vec![(index, delivered())]).await.unwrap();
+    }
+    paths.sort();
+    assert_eq!(paths, ["a@one.test", "b@two.test", "c@three.test", "d@four.test", "z@zero.test"]);
+    queue.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn operators_hold_release_retry_and_remove() {
     let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
     let (queue, _) = open(&disk, &clock).await;

@@ -68,7 +68,7 @@ impl Loaded {
 
     /// The message for a delivery. Several deliveries share a copy of it: if each held the message itself, every
     /// recorded outcome would copy it anew, and a thousand recipients would be a thousand copies of a thousand.
-    pub(super) fn to_show(&mut self) -> Option<Arc<Message>> {
+    pub(super) fn shown_message(&mut self) -> Option<Arc<Message>> {
         let message = self.message.as_ref()?;
         if self.open.len() == 1 && self.shown.is_none() {
             return Some(Arc::clone(message));

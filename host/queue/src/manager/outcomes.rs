@@ -30,7 +30,7 @@ impl Manager {
             let Some(number) = self.turns.take() else { return };
             let Some(handed) = self.handed.get_mut(&number) else { continue };
             let Some(loaded) = self.loaded.get_mut(&handed.id) else { continue };
-            let (Some(message), Some(source)) = (loaded.to_show(), &loaded.source) else {
+            let (Some(message), Some(source)) = (loaded.shown_message(), &loaded.source) else {
                 continue;
             };
             handed.in_hand = true;
