@@ -95,7 +95,8 @@ fn a_thousand_recipients_pass_in_constant_memory() {
     }
     let peak = server.peak_memory();
     eprintln!("2 × 1,000 recipients: peak {} MiB, {} MiB before", peak / MIB, before / MIB);
-    assert!(peak - before < 40 * MIB, "{} MiB more", (peak - before) / MIB);
+    // Whoever keeps a copy of the content for each recipient needs 95 MiB for one domain alone.
+    assert!(peak - before < 64 * MIB, "{} MiB more", (peak - before) / MIB);
 
     // RFC 5321 §4.5.3.1.10: one too many is refused for now, and the others stay.
     let mut client = server.session();
