@@ -6,6 +6,7 @@ mod welcome;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use delivery::Delivery;
@@ -22,6 +23,9 @@ use self::watch::Watch;
 use crate::admin::{self, Office};
 use crate::config::{Config, Fault};
 use crate::wiring;
+
+/// How long the queue may take to write what it knows, after everybody has stopped.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A server that is built and listening.
 pub(crate) struct House {
@@ -127,7 +131,12 @@ impl House {
         tracing::info!(?drain, "stopping: sessions may finish");
         self.inbound.drain(drain).await;
         self.delivery.stop(drain).await;
-        self.queue.shutdown().await;
+        // It waits until everything in hand is back; what is not back now is due again after the next start.
+        if tokio::time::timeout(LAST_WAIT, self.queue.shutdown()).await.is_err() {
+            tracing::warn!(
+                "some deliveries did not come back; they are due again after the next start"
+            );
+        }
         self.journal.flush().await;
         self.offices.iter().for_each(JoinHandle::abort);
         // A socket that is gone already needs no removal.
