@@ -93,7 +93,7 @@ fn write(house: &House, notice: &Notice, id: Id, to: &Mailbox, returned: Returne
         returned,
         smtputf8: international,
         date: clock::now(),
-        explanation: explanation(house, notice),
+        explanation: explanation(notice),
     };
     report.write().into()
 }
@@ -148,31 +148,23 @@ fn host_name(peer: &str) -> String {
     peer.split_ascii_whitespace().next().unwrap_or(peer).to_owned()
 }
 
-/// What a person reads first.
-fn explanation(house: &House, notice: &Notice) -> String {
-    let hostname = &house.config.hostname;
-    let (news, after) = match notice.kind {
-        NoticeKind::Failure => ("could not be delivered to", "It will not be tried again."),
+/// What a person reads first; the report itself lists the recipients and what was said about each.
+fn explanation(notice: &Notice) -> String {
+    let news = match notice.kind {
+        NoticeKind::Failure => {
+            "Your message could not be delivered to the recipients below. It will not be tried again."
+        }
         NoticeKind::Delay => {
-            ("has not been delivered yet to", "It will be tried again; you need not send it again.")
+            "Your message has not been delivered yet to the recipients below. It will be tried again; \
+             you need not send it again."
         }
         NoticeKind::Success => {
-            ("was delivered to or passed on for", "Nothing more needs to be done.")
+            "Your message was delivered to the recipients below, or passed on for them."
         }
     };
-    let mut text = format!("This is the mail server {hostname}.\n\nYour message {news}\n\n");
-    for recipient in &notice.recipients {
-        text.push_str(&format!("  <{}>\n", recipient.path));
-        if let Some(reply) = &recipient.last {
-            let who = recipient.last_peer.as_deref().unwrap_or(hostname);
-            text.push_str(&format!("    {who} said:\n    {reply}\n"));
-        }
-        if recipient.state == RecipientState::Expired {
-            text.push_str("    It was tried for as long as this server tries.\n");
-        }
-    }
-    text.push_str(&format!("\n{after}\n"));
-    text
+    let expired = notice.recipients.iter().any(|one| one.state == RecipientState::Expired);
+    let tried = if expired { "\nIt was tried for as long as this server tries." } else { "" };
+    format!("{news}{tried}\n")
 }
 
 /// Puts the report into the queue, for the sender of the message.
