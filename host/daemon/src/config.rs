@@ -254,6 +254,8 @@ pub(crate) enum TableKind {
 /// `[[plugin]]`
 #[derive(Clone, Debug)]
 pub(crate) struct Plugin {
+    /// The line of the file where it stands.
+    pub(crate) line: usize,
     /// Its name in logs, traces and its store.
     pub(crate) name: String,
     /// The component.

@@ -65,7 +65,8 @@ impl House {
         host.threads = config.policy_threads;
         host.tables = tables;
         let policy = Host::new(host)?;
-        policy.install(policy.load(wiring::plugins(&config)).await.map_err(|faults| all(&faults))?);
+        let chain = policy.load(wiring::plugins(&config)).await;
+        policy.install(chain.map_err(|faults| all(&wiring::plugin_faults(&config, &faults)))?);
 
         let (queue, recovery) = Queue::open(wiring::queue(&config)).await?;
         tracing::info!(?recovery, "the queue is open");
@@ -188,21 +189,20 @@ pub(crate) async fn check(config: &Config) -> Vec<String> {
             Tables::default()
         }
     };
-    if let Err(error) = check_plugins(config, tables).await {
-        error.into_iter().for_each(|error| note(Err(error)));
+    match check_plugins(config, tables).await {
+        Ok(found) => faults.extend(found),
+        Err(error) => faults.push(format!("{}: {error:#}", config.file.display())),
     }
     faults
 }
 
-async fn check_plugins(config: &Config, tables: Tables) -> Result<(), Vec<anyhow::Error>> {
-    let one = |error: anyhow::Error| vec![error];
-    let folder = tempfile::tempdir().context("a folder for the check").map_err(one)?;
-    let mut host = HostConfig::new(folder.path(), wiring::resolver(config).map_err(one)?);
+async fn check_plugins(config: &Config, tables: Tables) -> Result<Vec<String>> {
+    let folder = tempfile::tempdir().context("a folder for the check")?;
+    let mut host = HostConfig::new(folder.path(), wiring::resolver(config)?);
     host.tables = tables;
-    let host = Host::new(host).map_err(|error| one(error.into()))?;
-    match host.load(wiring::plugins(config)).await {
-        Ok(_) => Ok(()),
-        Err(errors) => Err(errors.into_iter().map(Into::into).collect()),
+    match Host::new(host)?.load(wiring::plugins(config)).await {
+        Ok(_) => Ok(Vec::new()),
+        Err(errors) => Ok(wiring::plugin_faults(config, &errors)),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use inbound::{Credentials, ListenerConfig};
 use net::tls::{CertifiedFiles, self_signed};
 use net::{Hosts, Resolver, ResolverOptions};
-use policy::{EditGrant, PluginConfig, PluginInfo, TableSource};
+use policy::{EditGrant, LoadError, PluginConfig, PluginInfo, TableSource};
 use serde_json::{Value, json};
 use smtp::client::ClientCredentials;
 use smtp::{LocalDelivery, LocalDomain, LocalDomains, Route};
@@ -207,6 +207,22 @@ fn plugin(from: &config::Plugin) -> PluginConfig {
         .unwrap_or(plugin.limits.memory);
     plugin.config.clone_from(&from.config);
     plugin
+}
+
+/// Why plugins do not go live, with their places in the configuration.
+pub(crate) fn plugin_faults(config: &Config, errors: &[LoadError]) -> Vec<String> {
+    let place = |error: &LoadError| {
+        let found =
+            config.plugins.iter().enumerate().find(|(_, plugin)| plugin.name == error.plugin);
+        let (file, what) = (config.file.display(), &error.message);
+        match found {
+            Some((n, plugin)) => {
+                format!("{file}:{}: plugin[{n}]: {}: {what}", plugin.line, plugin.name)
+            }
+            None => format!("{file}: {error}"),
+        }
+    };
+    errors.iter().map(place).collect()
 }
 
 /// A loaded plugin, for the admin socket and the welcome.

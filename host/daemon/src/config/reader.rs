@@ -184,6 +184,11 @@ impl<'a> Reader<'a> {
         self.source.fault(self.offset, &self.path, message);
     }
 
+    /// The line where this table begins.
+    pub(crate) fn line(&self) -> usize {
+        self.source.line(self.offset)
+    }
+
     /// Ends the reading of a table: reports every key that nobody asked for.
     pub(crate) fn finish(self) {
         self.report_unknown();

@@ -390,8 +390,18 @@ fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
     let grants = grants(section.table("grants"), tables);
     let limits = plugin_limits(section.table("limits"));
     let config = section.get_or("config", serde_json::Value::Object(serde_json::Map::new()));
+    let line = section.line();
     section.finish();
-    Some(Plugin { name: name?, component: component?, sha256, on_error, grants, limits, config })
+    Some(Plugin {
+        line,
+        name: name?,
+        component: component?,
+        sha256,
+        on_error,
+        grants,
+        limits,
+        config,
+    })
 }
 
 fn check_component(section: &Reader<'_>, component: Option<&Component>) {

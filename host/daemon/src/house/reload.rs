@@ -57,8 +57,8 @@ impl House {
     /// Everything that may fail comes first; the last two steps can't.
     async fn take_in(&self, config: &Config) -> Result<u64> {
         let tables = policy::Tables::load(wiring::tables(config)).map_err(|faults| all(&faults))?;
-        let chain =
-            self.policy.load(wiring::plugins(config)).await.map_err(|faults| all(&faults))?;
+        let chain = self.policy.load(wiring::plugins(config)).await;
+        let chain = chain.map_err(|faults| all(&wiring::plugin_faults(config, &faults)))?;
         let generation = chain.generation();
         self.policy.set_tables(tables);
         self.policy.install(chain);
