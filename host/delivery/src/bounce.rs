@@ -148,7 +148,8 @@ fn host_name(peer: &str) -> String {
     peer.split_ascii_whitespace().next().unwrap_or(peer).to_owned()
 }
 
-/// What a person reads first; the report itself lists the recipients and what was said about each.
+/// What a person reads first. The report itself lists the recipients and what other hosts said about each; our own words
+/// about one stand here.
 fn explanation(notice: &Notice) -> String {
     let news = match notice.kind {
         NoticeKind::Failure => {
@@ -164,7 +165,13 @@ fn explanation(notice: &Notice) -> String {
     };
     let expired = notice.recipients.iter().any(|one| one.state == RecipientState::Expired);
     let tried = if expired { "\nIt was tried for as long as this server tries." } else { "" };
-    format!("{news}{tried}\n")
+    let mut text = format!("{news}{tried}\n");
+    for recipient in notice.recipients.iter().filter(|one| one.last_peer.is_none()) {
+        if let Some(reply) = &recipient.last {
+            text.push_str(&format!("\nAbout <{}>: {reply}\n", recipient.path));
+        }
+    }
+    text
 }
 
 /// Puts the report into the queue, for the sender of the message.
