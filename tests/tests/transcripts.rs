@@ -3,10 +3,10 @@
 //! `SUBJECT_NAMES=mx.example.org=*,example.org=example.test` says what the server calls things.
 
 use tests::postfix::Postfix;
-use tests::transcript;
 use tests::transcript::machine::{self, Cut};
 use tests::transcript::wire::{self, Subject};
-use tests::{Foreign, free_port};
+use tests::transcript::{self, Setting};
+use tests::{Foreign, Setup, free_port};
 
 #[test]
 fn conversations_are_held_whatever_the_pieces() {
@@ -60,6 +60,20 @@ fn names() -> Vec<(String, String)> {
         .filter_map(|pair| pair.split_once('='))
         .map(|(from, to)| (from.to_owned(), to.to_owned()))
         .collect()
+}
+
+#[test]
+fn conversations_are_held_with_the_running_server() {
+    let ours = "hostname = \"mx.example.org\"\n[[domain]]\nname = \"example.org\"\nusers = [\"alice\"]\n\
+                catch-all = \"alice@example.org\"\ndeliver = \"maildir:var/mail/{domain}/{user}\"";
+    let server = Setup::new().with(ours).start();
+    let (host, port) = server.address("mx");
+    let subject =
+        Subject { names: vec![("mx.example.org".to_owned(), "*".to_owned())], codes_only: true };
+    let outcome = wire::play_all(&format!("{host}:{port}"), &[Setting::StartTls], &subject);
+    println!("the server holds {} conversations", outcome.held.len());
+    assert!(outcome.faults.is_empty(), "{}", outcome.faults.join("\n"));
+    assert!(outcome.held.len() >= 40, "held: {}", outcome.held.join(", "));
 }
 
 #[test]
