@@ -17,8 +17,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     /// Reads the content once to find its traits.
-    pub(crate) async fn survey(content: queue::Content) -> io::Result<Self> {
-        let content = Arc::new(content);
+    pub(crate) async fn survey(content: Arc<queue::Content>) -> io::Result<Self> {
         tokio::task::spawn_blocking(move || {
             let mut survey = Survey::default();
             let mut first = Bytes::new();
@@ -53,11 +52,6 @@ impl Outgoing {
         tokio::task::spawn_blocking(move || read(&*content, offset, length))
             .await
             .map_err(io::Error::other)?
-    }
-
-    /// The content itself, for whoever reads it in a thread of its own.
-    pub(crate) fn octets(&self) -> Arc<queue::Content> {
-        Arc::clone(&self.content)
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clock,
-    content::{Outgoing, PIECE, read},
+    content::{PIECE, read},
 };
 
 /// Makes names that no other delivery has.
@@ -63,7 +63,7 @@ impl Maildirs {
         &self,
         path: &Path,
         delivery: &queue::Delivery,
-        content: &Outgoing,
+        content: &Arc<queue::Content>,
     ) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(delivery.recipients.len());
         for &index in &delivery.recipients {
@@ -75,7 +75,7 @@ impl Maildirs {
                     &delivery.message.reverse_path,
                     &delivery.message.recipients[index].path,
                 ),
-                content: content.octets(),
+                content: Arc::clone(content),
             };
             let result =
                 tokio::task::spawn_blocking(move || job.run()).await.map_err(io::Error::other);

@@ -72,13 +72,17 @@ async fn attempt(house: &House, delivery: queue::Delivery) {
 /// What came of it for each recipient: the first three steps.
 async fn outcomes(house: &House, delivery: &queue::Delivery) -> Vec<(usize, Outcome)> {
     let mut course = Course::new(delivery);
-    let content = match open_content(delivery).await {
-        Ok(content) => content,
-        Err(reply) => return course.give_up(&reply, None),
+    let content = match delivery.content() {
+        Ok(content) => Arc::new(content),
+        Err(error) => return course.give_up(&unreadable(delivery, &error), None),
     };
     if let Route::Maildir(path) = &delivery.route {
         return house.maildirs.deliver(path, delivery, &content).await;
     }
+    let content = match Outgoing::survey(content).await {
+        Ok(content) => content,
+        Err(error) => return course.give_up(&unreadable(delivery, &error), None),
+    };
     match resolve(house, &delivery.route).await {
         Ok(targets) => course.targets = targets.into(),
         Err(reply) => return course.give_up(&reply, None),
@@ -93,13 +97,9 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Vec<(usize, Outc
     course.finish()
 }
 
-async fn open_content(delivery: &queue::Delivery) -> Result<Outgoing, Reply> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        tracing::error!(message = %delivery.message.id, %error, "the content of a message cannot be read");
-        Reply::new(451, "4.3.0 The content cannot be read at the moment")
-    };
-    let content = delivery.content().map_err(|error| unreadable(&error))?;
-    Outgoing::survey(content).await.map_err(|error| unreadable(&error))
+fn unreadable(delivery: &queue::Delivery, error: &dyn std::error::Error) -> Reply {
+    tracing::error!(message = %delivery.message.id, %error, "the content of a message cannot be read");
+    Reply::new(451, "4.3.0 The content cannot be read at the moment")
 }
 
 /// Second step: a session with the next host that takes one. `None` when no host is left.
