@@ -3,7 +3,7 @@
 //! The queue decides who is told what (RFC 3461 §4.1), and never gives out a notice about a message
 //! with a null reverse-path; the room `message` writes the report (RFC 3464). Here the two meet.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use message::{
@@ -203,18 +203,9 @@ async fn commit(
         }],
     };
     let accept = Accept {
-        envelope,
-        head,
-        body,
-        received: clock::now(),
-        hold: None,
-        notes: BTreeMap::new(),
-        routes: BTreeMap::new(),
-        originals: BTreeMap::new(),
         origin: "notice".to_owned(),
         notice_of: Some(notice.message.id),
-        peer: None,
-        session: String::new(),
+        ..Accept::new(envelope, head, body, clock::now())
     };
     Ok(queue.commit(draft, accept).await?)
 }

@@ -6,7 +6,7 @@ mod fake;
 mod local;
 mod relays;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use message::{Body, Header, Id};
 use net::{
@@ -102,23 +102,13 @@ impl World {
             "" => ReversePath::Null,
             address => ReversePath::Mailbox(address.parse().unwrap()),
         };
+        let envelope =
+            Envelope { reverse_path, parameters: letter.parameters, recipients: letter.recipients };
+        let body = Body::Received { offset: head.len() as u64 };
         let accept = Accept {
-            envelope: Envelope {
-                reverse_path,
-                parameters: letter.parameters,
-                recipients: letter.recipients,
-            },
-            body: Body::Received { offset: head.len() as u64 },
-            head,
-            received: clock::now(),
-            hold: None,
-            notes: BTreeMap::new(),
-            routes: BTreeMap::new(),
-            originals: BTreeMap::new(),
             origin: "test".to_owned(),
-            notice_of: None,
-            peer: None,
             session: "test".to_owned(),
+            ..Accept::new(envelope, head, body, clock::now())
         };
         self.queue.commit(draft, accept).await.unwrap().id()
     }

@@ -1,12 +1,13 @@
 //! The end of data in five steps: receive → watch → ask → edit → commit. Content streams through [`Incoming`] into the
 //! queue's draft; it is never whole in memory when it is large.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Composed, Header, Watch};
 use policy::{ContentView, Stage, Verdict};
-use queue::{Accept, Draft, Receipt};
+use queue::{Accept, Draft, Priority, Receipt};
 use smtp::server::Answer;
 use smtp::{Envelope, Recipient, Reply};
 use tokio::time::{Duration, Instant};
@@ -221,6 +222,11 @@ async fn commit(
         notice_of: None,
         peer: session.peer.ip(),
         session: session.id.to_string(),
+        user: session.login.clone(),
+        tags: BTreeSet::new(),
+        priority: Priority::default(),
+        not_before: None,
+        lifetime: None,
     };
     session
         .house

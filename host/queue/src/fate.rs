@@ -16,10 +16,17 @@ pub(crate) struct Facts<'a> {
     /// The reverse-path is null: nobody is ever told (RFC 5321 §4.5.5).
     pub(crate) null: bool,
     pub(crate) now: SystemTime,
+    /// How long it may wait, if the message has a time of its own.
+    pub(crate) lifetime: Option<Duration>,
     pub(crate) schedule: &'a ScheduleConfig,
 }
 
 impl Facts<'_> {
+    /// After so long a wait it is given up.
+    fn max_age(&self) -> Duration {
+        self.lifetime.unwrap_or(self.schedule.max_age)
+    }
+
     fn wants(&self, parameters: &RcptParameters, kind: NoticeKind) -> bool {
         !self.null && wanted(parameters.notify, kind)
     }
@@ -120,7 +127,8 @@ fn count_wait(recipient: &mut QueuedRecipient, now: SystemTime) {
     let began = recipient.due.checked_sub(recipient.wait).unwrap_or(recipient.due);
     let passed = now.duration_since(began).unwrap_or_default();
     let most = recipient.wait.saturating_add(UNPLANNED);
-    recipient.waited = recipient.waited.saturating_add(passed.clamp(recipient.wait, most));
+    let counted = passed.clamp(recipient.wait, most).saturating_sub(recipient.embargo);
+    recipient.waited = recipient.waited.saturating_add(counted);
     wait(recipient, Duration::ZERO, now);
 }
 
@@ -128,6 +136,7 @@ fn count_wait(recipient: &mut QueuedRecipient, now: SystemTime) {
 pub(crate) fn due_now(recipient: &mut QueuedRecipient, now: SystemTime) {
     let began = recipient.due.checked_sub(recipient.wait).unwrap_or(recipient.due);
     recipient.wait = now.duration_since(began).unwrap_or_default().min(recipient.wait);
+    recipient.embargo = recipient.embargo.min(recipient.wait);
     recipient.due = now;
 }
 
@@ -138,6 +147,7 @@ fn said(recipient: &mut QueuedRecipient, reply: Reply, peer: Option<String>) {
 
 fn wait(recipient: &mut QueuedRecipient, duration: Duration, now: SystemTime) {
     recipient.wait = duration.min(LONGEST_WAIT);
+    recipient.embargo = Duration::ZERO;
     recipient.due = now + recipient.wait;
 }
 
@@ -153,13 +163,13 @@ fn finish(
 }
 
 fn defer(recipient: &mut QueuedRecipient, retry_in: Option<Duration>, facts: Facts<'_>) {
-    let schedule = facts.schedule;
-    if recipient.waited >= schedule.max_age {
+    let (schedule, max_age) = (facts.schedule, facts.max_age());
+    if recipient.waited >= max_age {
         return finish(recipient, RecipientState::Expired, Some(NoticeKind::Failure), facts);
     }
     let planned = retry_in.unwrap_or_else(|| interval(schedule, recipient.attempts, facts.id));
     // The last attempt comes when the time is over, not an interval later.
-    let left = schedule.max_age.saturating_sub(recipient.waited);
+    let left = max_age.saturating_sub(recipient.waited);
     wait(recipient, planned.min(left.max(schedule.first)), facts.now);
     let late = schedule.delay_notice_after.is_some_and(|after| recipient.waited >= after);
     if late && !recipient.delay_told {
@@ -174,7 +184,7 @@ fn defer(recipient: &mut QueuedRecipient, retry_in: Option<Duration>, facts: Fac
 const UNPLANNED: Duration = Duration::from_hours(1);
 
 /// Nobody plans further ahead than this, whatever a plugin says: a year.
-const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 
 #[cfg(test)]
 #[path = "fate/tests.rs"]

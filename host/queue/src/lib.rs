@@ -20,6 +20,7 @@ mod format;
 mod manager;
 mod message;
 pub mod offline;
+mod priority;
 mod queue;
 mod record;
 mod recovery;
@@ -37,4 +38,5 @@ pub use error::Error;
 pub use message::{
     Accept, Message, NoticeKind, Outcome, QueuedRecipient, Receipt, RecipientState, Router, Routing,
 };
+pub use priority::Priority;
 pub use queue::{Queue, Recovery};

@@ -1,6 +1,6 @@
 //! A message at rest, and what is said about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use smtp::{
     Envelope, ForwardPath, MailParameters, Mailbox, RcptParameters, Reply, ReversePath, Route,
 };
+
+use crate::priority::Priority;
 
 /// What is committed with a draft.
 #[derive(Debug)]
@@ -39,6 +41,16 @@ pub struct Accept {
     pub peer: Option<IpAddr>,
     /// The session that brought it, for the logs.
     pub session: String,
+    /// Who had logged in. Limits per sender, and fairness among senders, go by this if it is there.
+    pub user: Option<String>,
+    /// Words that policy gave it, by which operators and policy find it again.
+    pub tags: BTreeSet<String>,
+    /// Before whom it goes.
+    pub priority: Priority,
+    /// No attempt before this. The wait until then is not counted as time in the queue.
+    pub not_before: Option<SystemTime>,
+    /// Given up after so long a wait, instead of what the schedule says.
+    pub lifetime: Option<Duration>,
 }
 
 impl Accept {
@@ -57,6 +69,11 @@ impl Accept {
             notice_of: None,
             peer: None,
             session: String::new(),
+            user: None,
+            tags: BTreeSet::new(),
+            priority: Priority::default(),
+            not_before: None,
+            lifetime: None,
         }
     }
 }
@@ -98,9 +115,24 @@ pub struct Message {
     /// The client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<IpAddr>,
+    /// Who had logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// What plugins noted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
+    /// Words that policy or operators gave it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// Before whom it goes.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
+    /// Until when policy or an operator asked to wait. What counts is [`QueuedRecipient::due`]; this is for those who ask why.
+    #[serde(default, with = "epoch::option", skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<SystemTime>,
+    /// Given up after so long a wait, instead of what the schedule says.
+    #[serde(default, with = "epoch::optional_millis", skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Duration>,
     /// Of which message this is a report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice_of: Option<Id>,
@@ -244,6 +276,9 @@ pub struct QueuedRecipient {
     /// The interval that ends at `due`; after a jump of the clock nobody waits longer than this.
     #[serde(default, with = "epoch::millis")]
     pub wait: Duration,
+    /// The part of `wait` that somebody asked for before any attempt: it does not count as time waited.
+    #[serde(default, with = "epoch::millis", skip_serializing_if = "Duration::is_zero")]
+    pub embargo: Duration,
     /// How long it has waited in all, without the time when no server ran. Expiry and the delay notice go by this.
     #[serde(default, with = "epoch::millis")]
     pub waited: Duration,
@@ -450,6 +485,27 @@ mod epoch {
             deserializer: D,
         ) -> Result<Duration, D::Error> {
             Ok(Duration::from_millis(u64::deserialize(deserializer)?.min(253_402_300_800_000)))
+        }
+    }
+
+    pub(super) mod optional_millis {
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => millis::serialize(duration, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let millis = Option::<u64>::deserialize(deserializer)?;
+            Ok(millis.map(|millis| Duration::from_millis(millis.min(253_402_300_800_000))))
         }
     }
 }

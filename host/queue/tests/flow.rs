@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use message::{Body, Octets};
 use queue::disk::SimulatedDisk;
-use queue::{Filter, NoticeKind, Outcome, RecipientState, Routing};
+use queue::{Clock, Delivery, Filter, NoticeKind, Outcome, Priority, RecipientState, Routing};
 
 use support::*;
 
@@ -428,4 +428,44 @@ async fn two_servers_cannot_share_a_spool_and_shutdown_frees_it() {
     assert!(queue.next().await.is_none());
     assert!(matches!(send(&queue, 1, &["a@one.test"], b"x").await, Err(queue::Error::Closed)));
     open(&disk, &clock).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_policy_asks_for_stays_with_the_message_over_restarts() {
+    let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+    let (queue, _) = open(&disk, &clock).await;
+    let mut accept = accept("sender@example.com", vec![recipient("a@one.example", None)], HEAD);
+    accept.user = Some("alice".to_owned());
+    accept.tags = ["bulk", "list-7"].map(str::to_owned).into();
+    accept.priority = Priority::new(-4);
+    accept.not_before = Some(clock.now() + 3600 * SECOND);
+    accept.lifetime = Some(7200 * SECOND);
+    send_accept(&queue, 1, accept, b"body").await.expect("accepted");
+    queue.set_router(Arc::new(TestRouter::default()));
+    assert!(next_within(&queue, 3500 * SECOND).await.is_none(), "it is not time yet");
+    queue.shutdown().await;
+
+    let (queue, _) = open(&disk, &clock).await;
+    queue.set_router(Arc::new(TestRouter::default()));
+    let delivery = next_within(&queue, 101 * SECOND).await.expect("it is time");
+    let message = &delivery.message;
+    assert_eq!(message.user.as_deref(), Some("alice"));
+    assert!(message.tags.contains("bulk") && message.tags.contains("list-7"));
+    assert_eq!(message.priority.value(), -4);
+    assert_eq!(message.lifetime, Some(7200 * SECOND));
+    let later = |delivery: &Delivery| vec![(delivery.recipients[0], deferred())];
+    let outcome = later(&delivery);
+    delivery.finish(outcome).await.expect("recorded");
+
+    // The hour before the first attempt does not count; two hours after it the message is given up.
+    let began = clock.now();
+    while let Some(delivery) = next_within(&queue, 7200 * SECOND).await {
+        let outcome = later(&delivery);
+        delivery.finish(outcome).await.expect("recorded");
+    }
+    let notice = queue.next_notice().await.expect("a notice");
+    assert_eq!(notice.recipients[0].state, RecipientState::Expired);
+    let waited = notice.recipients[0].last_attempt.expect("an attempt").duration_since(began);
+    let waited = waited.expect("time goes on").as_secs();
+    assert!((7000..8000).contains(&waited), "{waited} s");
 }

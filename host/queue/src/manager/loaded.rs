@@ -117,7 +117,8 @@ impl Manager {
     pub(super) fn was_loaded(&mut self, id: Id, result: Result<Box<Message>, Error>) {
         match result {
             Ok(mut message) => {
-                let left = |waited| self.config.schedule.max_age.saturating_sub(waited);
+                let max_age = message.lifetime.unwrap_or(self.config.schedule.max_age);
+                let left = |waited| max_age.saturating_sub(waited);
                 let left = message
                     .recipients
                     .iter()
@@ -352,6 +353,7 @@ impl Manager {
             id: message.id,
             null: message.reverse_path.is_null(),
             now: self.clock.now(),
+            lifetime: message.lifetime,
             config: Arc::clone(&self.config),
         }
     }
@@ -362,12 +364,19 @@ pub(super) struct FactsOwned {
     id: Id,
     null: bool,
     pub(super) now: std::time::SystemTime,
+    lifetime: Option<Duration>,
     config: Arc<crate::config::Config>,
 }
 
 impl FactsOwned {
     pub(super) fn facts(&self) -> fate::Facts<'_> {
-        fate::Facts { id: self.id, null: self.null, now: self.now, schedule: &self.config.schedule }
+        fate::Facts {
+            id: self.id,
+            null: self.null,
+            now: self.now,
+            lifetime: self.lifetime,
+            schedule: &self.config.schedule,
+        }
     }
 }
 

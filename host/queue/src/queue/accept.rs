@@ -11,6 +11,7 @@ use crate::commit::Accepting;
 use crate::disk::Disk;
 use crate::draft::{Draft, DraftContent, LargeFile};
 use crate::error::Error;
+use crate::fate::LONGEST_WAIT;
 use crate::message::{
     Accept, Message, QueuedRecipient, Receipt, RecipientState, StoredContent, Tells,
 };
@@ -104,6 +105,8 @@ fn queued(
     content: StoredContent,
     now: SystemTime,
 ) -> Message {
+    let due = accept.not_before.map_or(now, |time| time.clamp(now, now + LONGEST_WAIT));
+    let embargo = due.duration_since(now).unwrap_or_default();
     let recipients =
         accept.envelope.recipients.into_iter().enumerate().map(|(index, recipient)| {
             QueuedRecipient {
@@ -118,8 +121,9 @@ fn queued(
                 last_attempt: None,
                 hint: accept.routes.remove(&index),
                 destination: None,
-                due: now,
-                wait: Duration::ZERO,
+                due,
+                wait: embargo,
+                embargo,
                 waited: Duration::ZERO,
                 owed: None,
                 delay_told: false,
@@ -135,7 +139,12 @@ fn queued(
         origin: accept.origin,
         session: accept.session,
         peer: accept.peer,
+        user: accept.user,
         notes: accept.notes,
+        tags: accept.tags,
+        priority: accept.priority,
+        not_before: accept.not_before,
+        lifetime: accept.lifetime,
         notice_of: accept.notice_of,
         hold: accept.hold,
         size: content.head + content.body,
