@@ -224,18 +224,6 @@ impl Committer {
         Self { disk, limits, log, gauge, unsure, failures, low_space }
     }
 
-    /// Writes before any task runs: what recovery wants recorded. Gives the segments begun too.
-    pub(crate) fn write_now(
-        &mut self,
-        records: Vec<Record>,
-    ) -> (Result<Vec<Place>, String>, Vec<Segment>) {
-        let orders = (0..).zip(records).map(|(number, record)| Order::Record(number, record));
-        let batch = Batch { orders: orders.collect(), accepting: Vec::new() };
-        let (written, _) = self.round(batch);
-        let places = written.recorded.into_iter().map(|(_, result)| result).collect();
-        (places, written.begun)
-    }
-
     fn round(&mut self, batch: Batch) -> (Written, Vec<Reply>) {
         let mut written = Written::default();
         let before = self.log.current().map(|segment| segment.origin.segment);

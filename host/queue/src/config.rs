@@ -58,6 +58,8 @@ pub struct Limits {
     pub batch_octets: u64,
     /// What stays longer than this is moved from the log to a readable file of its own.
     pub settle_after: Duration,
+    /// An index of `deferred/` that is not larger is read before the queue opens; a larger one while it runs, in octets.
+    pub index_at_once_octets: u64,
     /// Recipients of one message after aliases were expanded. Ten times what RFC 5321 §4.5.3.1.8 demands.
     pub recipients: usize,
     /// Aliases of aliases; a deeper one is a loop.
@@ -78,6 +80,7 @@ impl Default for Limits {
             batch_messages: 512,
             batch_octets: 8 << 20,
             settle_after: Duration::from_secs(120),
+            index_at_once_octets: 16 << 20,
             recipients: 10_000,
             expansions: 10,
         }

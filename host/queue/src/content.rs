@@ -52,8 +52,13 @@ impl Source {
 
     /// Reads what lies with the head and compares its checksum.
     pub(crate) fn verify(&self, message: &Message) -> Result<(), Error> {
-        let content = self.open(message)?;
         let damaged = || Error::Damaged { what: format!("the content of {}", message.id) };
+        let content = match self.open(message) {
+            Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged());
+            }
+            other => other?,
+        };
         let found = content.pieces[0].checksum().map_err(|_| damaged())?;
         let whole = content
             .pieces

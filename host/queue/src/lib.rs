@@ -17,6 +17,7 @@ mod entry;
 mod error;
 mod fate;
 mod format;
+mod index;
 mod manager;
 mod message;
 pub mod offline;

@@ -5,6 +5,7 @@
 //! anybody: files are read by jobs, written by the committer, and both report back.
 
 mod admin;
+mod deferred;
 mod loaded;
 mod notices;
 mod outcomes;
@@ -12,6 +13,7 @@ mod routing;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -20,7 +22,9 @@ use message::Id;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-pub(crate) use admin::{Candidate, place_name};
+pub(crate) use admin::{Candidate, Survey, place_name};
+use deferred::Deferred;
+pub(crate) use deferred::FromIndex;
 use loaded::{Loaded, Task};
 use notices::Notices;
 use outcomes::Handed;
@@ -34,11 +38,13 @@ use crate::delivery::{Delivery, Notice};
 use crate::disk::Disk;
 use crate::entry::{Brief, Owed};
 use crate::error::Error;
+use crate::index::Index;
 use crate::message::{Message, Outcome, Router, Routing, Tells};
 use crate::record::Record;
-use crate::recovery::Recovered;
+use crate::recovery::{Parts as StateParts, Recovered};
 use crate::schedule::{Lane, Lanes, Turns};
 use crate::segment::Place;
+use crate::store::Moved;
 
 /// What others ask of the owner.
 pub(crate) enum Command {
@@ -46,7 +52,9 @@ pub(crate) enum Command {
     Next(oneshot::Sender<Delivery>),
     /// Somebody waits for news.
     NextNotice(oneshot::Sender<Notice>),
-    /// Where to read these messages (none: all).
+    /// Where all messages are, without a look at each.
+    Survey(oneshot::Sender<Survey>),
+    /// Where to read these messages.
     Select(Vec<Id>, oneshot::Sender<Vec<Candidate>>),
     /// What a report for this message tells.
     Tells(Id, oneshot::Sender<Option<Tells>>),
@@ -56,13 +64,19 @@ pub(crate) enum Command {
     Shutdown(oneshot::Sender<()>),
 }
 
+impl Command {
+    fn is_of_operators(&self) -> bool {
+        matches!(self, Self::Survey(..) | Self::Select(..) | Self::Apply(..))
+    }
+}
+
 /// What comes back to the owner. There is at most one for each thing that was handed out, so the channel needs no bound.
 pub(crate) enum Return {
     Finished { number: u64, outcomes: Vec<(usize, Outcome)>, done: Option<Durable> },
     Notice { id: Id, tells: Tells, told: bool, done: Option<Durable> },
     Loaded { id: Id, result: Result<Box<Message>, Error> },
     Routed { id: Id, routings: Vec<Routing> },
-    Settled { results: Vec<(Id, Result<u64, Error>)>, removed: Vec<Id> },
+    Settled { results: Vec<Moved>, removed: Vec<Id>, index: Index },
     SetAside(Id),
     Router(Arc<dyn Router>),
 }
@@ -75,26 +89,42 @@ impl std::fmt::Debug for Return {
 
 pub(crate) type Durable = oneshot::Sender<Result<(), Error>>;
 
-/// What is kept of a message that waits.
+/// What is kept of a message that waits: with its id, 64 octets.
 #[derive(Debug)]
 struct Entry {
     /// Where its content begins; `None`: in `deferred/`.
-    content: Option<(u32, u32)>,
+    content: Option<Spot>,
     /// Where its last whole state lies; `None`: in `deferred/`.
-    state: Option<(u32, u32)>,
+    state: Option<Spot>,
     /// Counts the states on disk.
     revision: u32,
+    /// One more than the revision in the index; `None`: it has no line there and no files in `deferred/`.
+    indexed: Option<NonZeroU32>,
     lane: Lane,
     /// When it is due, in milliseconds of the owner's own time; `None`: it is held, or only news are owed, or it is out.
-    due: Option<u64>,
+    due: Option<NonZeroU64>,
     /// It was taken from its lane and has not been put back.
     out: bool,
     owed: Owed,
     held: bool,
     /// It has a file for its body.
     large: bool,
-    /// There are or may be files of it in `deferred/`.
-    settled: bool,
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spot {
+    /// The first has number 1.
+    segment: NonZeroU32,
+    offset: u32,
+}
+
+impl Spot {
+    /// No segment is as large as 4 GiB.
+    fn new(segment: u32, offset: u64) -> Option<Self> {
+        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+        Some(Self { segment: NonZeroU32::new(segment)?, offset })
+    }
 }
 
 /// The owner's ends of the channels.
@@ -102,6 +132,7 @@ pub(crate) struct Inbox {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) returns: mpsc::UnboundedReceiver<Return>,
     pub(crate) written: mpsc::Receiver<Written>,
+    pub(crate) reports: mpsc::Receiver<FromIndex>,
 }
 
 /// The owner.
@@ -128,6 +159,11 @@ pub(crate) struct Manager {
     handed: HashMap<u64, Handed>,
     notices: Notices,
     segments: BTreeMap<u32, Used>,
+    deferred: Deferred,
+    /// Parts of states that were found, of messages that are not known yet.
+    parts: HashMap<Id, StateParts>,
+    /// Files that belong to no message, as far as was looked.
+    pub(crate) orphans: usize,
     settling: Settling,
     /// What is being written, and what is to happen then.
     writing: HashMap<u64, Writing>,
@@ -151,8 +187,8 @@ enum What {
 }
 
 impl Manager {
-    pub(crate) fn new(parts: Parts, recovered: Recovered, states: &[Place]) -> Self {
-        let Parts { config, disk, clock, gauge, orders, home } = parts;
+    pub(crate) fn new(parts: Parts, recovered: Recovered) -> Self {
+        let Parts { config, disk, clock, gauge, orders, home, reports } = parts;
         let millis = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(millis.as_millis()).unwrap_or_default();
         // Twice as many as can be in hand: while some are delivered the next are read and routed.
@@ -178,12 +214,21 @@ impl Manager {
             handed: HashMap::new(),
             notices: Notices::default(),
             segments: BTreeMap::new(),
+            deferred: Deferred::new(recovered.late, recovered.large, reports),
+            parts: recovered.parts,
+            orphans: 0,
             settling: Settling::default(),
             writing: HashMap::new(),
             any_failed: false,
             next_number: 1,
         };
-        manager.take_recovered(recovered, states);
+        for segment in recovered.segments.into_values() {
+            manager.begin_segment(segment);
+        }
+        for (id, known) in recovered.known {
+            manager.take_known(id, known);
+        }
+        manager.age_segments();
         manager
     }
 
@@ -191,6 +236,7 @@ impl Manager {
     pub(crate) async fn run(mut self, mut inbox: Inbox) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.start_loading();
         loop {
             let wake = self.wake();
             tokio::select! {
@@ -200,6 +246,7 @@ impl Manager {
                     None => return,
                 },
                 Some(returned) = inbox.returns.recv() => self.returned(returned),
+                Some(report) = inbox.reports.recv() => self.from_index(report),
                 command = inbox.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
@@ -215,9 +262,13 @@ impl Manager {
     }
 
     fn command(&mut self, command: Command) {
+        if !self.deferred.listed && command.is_of_operators() {
+            return self.deferred.waiting.push(command);
+        }
         match command {
             Command::Next(worker) => self.workers.push_back(worker),
             Command::NextNotice(teller) => self.notices.tellers.push_back(teller),
+            Command::Survey(reply) => drop(reply.send(self.survey())),
             Command::Select(ids, reply) => drop(reply.send(self.select(&ids))),
             Command::Tells(id, reply) => drop(reply.send(self.notices.in_hand(id))),
             Command::Apply(ids, action) => self.apply(ids, &action),
@@ -233,7 +284,7 @@ impl Manager {
             }
             Return::Loaded { id, result } => self.was_loaded(id, result),
             Return::Routed { id, routings } => self.routed(id, routings),
-            Return::Settled { results, removed } => self.settled(results, removed),
+            Return::Settled { results, removed, index } => self.settled(results, removed, index),
             Return::SetAside(id) => self.was_set_aside(id),
             Return::Router(router) => self.router = Some(router),
         }
@@ -299,11 +350,12 @@ impl Manager {
         for segment in content.iter().chain(&state).map(|(segment, _)| *segment) {
             self.hold_segment(segment, id);
         }
-        let narrow = |(segment, offset)| (segment, u32::try_from(offset).unwrap_or(u32::MAX));
+        let spot = |(segment, offset)| Spot::new(segment, offset);
         let lane = self.lanes.join(&brief.lane);
         let entry = Entry {
-            content: content.map(narrow),
-            state: state.map(narrow),
+            content: content.and_then(spot),
+            state: state.and_then(spot),
+            indexed: None,
             revision: u32::try_from(brief.revision).unwrap_or(u32::MAX),
             lane,
             due: None,
@@ -311,7 +363,6 @@ impl Manager {
             owed: Owed::default(),
             held: false,
             large,
-            settled: content.is_none() || state.is_none(),
         };
         self.entries.insert(id, entry);
         self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
@@ -323,16 +374,16 @@ impl Manager {
         let due = brief.due.map(|due| self.own_time(due));
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if let Some(old) = entry.due.take() {
-            self.lanes.cancel(entry.lane, old, id);
+            self.lanes.cancel(entry.lane, old.get(), id);
         }
         if std::mem::take(&mut entry.out) {
             self.lanes.back(entry.lane);
         }
         let lane = self.lanes.join(&brief.lane);
         self.lanes.leave(std::mem::replace(&mut entry.lane, lane));
-        entry.due = due;
-        if let Some(due) = due {
-            self.lanes.wait(lane, due, id);
+        entry.due = due.and_then(NonZeroU64::new);
+        if let Some(due) = entry.due {
+            self.lanes.wait(lane, due.get(), id);
         }
         (entry.owed, entry.held) = (brief.owed, brief.held);
         for kind in brief.owed.kinds() {
@@ -343,16 +394,17 @@ impl Manager {
     /// A message is finished, or was set aside: nothing of it stays in memory.
     fn forget(&mut self, id: Id) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
+        self.deferred.live -= u64::from(entry.indexed.is_some());
         self.fresh.remove(&id);
         if let Some(due) = entry.due {
-            self.lanes.cancel(entry.lane, due, id);
+            self.lanes.cancel(entry.lane, due.get(), id);
         }
         if entry.out {
             self.lanes.back(entry.lane);
         }
         self.lanes.leave(entry.lane);
-        for (segment, _) in entry.content.iter().chain(&entry.state) {
-            self.release_segment(*segment);
+        for spot in entry.content.iter().chain(&entry.state) {
+            self.release_segment(spot.segment.get());
         }
         self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
         Some(entry)
@@ -360,7 +412,7 @@ impl Manager {
 
     /// Starts everything that can be started now.
     fn pump(&mut self) {
-        if !self.healthy || self.stopping.is_some() {
+        if !self.healthy || self.stopping.is_some() || !self.deferred.listed {
             return;
         }
         let now = self.now();
@@ -382,7 +434,8 @@ impl Manager {
 
     /// When there is something to do by itself.
     fn wake(&self) -> Instant {
-        let due = if self.healthy && self.stopping.is_none() && self.may_take() {
+        let listed = self.deferred.listed;
+        let due = if self.healthy && self.stopping.is_none() && listed && self.may_take() {
             self.lanes.next_due()
         } else {
             None
@@ -421,6 +474,7 @@ impl Manager {
         self.stopping.get_or_insert_default().push(reply);
         self.workers.clear();
         self.notices.tellers.clear();
+        self.deferred.stop();
         self.recall_everything();
     }
 
@@ -435,32 +489,6 @@ impl Manager {
         }
         true
     }
-
-    fn take_recovered(&mut self, recovered: Recovered, states: &[Place]) {
-        for segment in recovered.segments.into_values() {
-            self.begin_segment(segment);
-        }
-        let mut newer: HashMap<Id, (Brief, Place)> = recovered
-            .states
-            .iter()
-            .zip(states)
-            .map(|((message, _), place)| (message.id, (Brief::of(message), *place)))
-            .collect();
-        for (id, known) in recovered.known {
-            let (brief, state) = match newer.remove(&id) {
-                Some((brief, place)) => (brief, Some((place.segment, place.offset))),
-                None => (known.brief, known.state),
-            };
-            self.enter(id, known.content, state, &brief, known.large);
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.settled |= known.settled;
-            }
-        }
-        for id in recovered.unlink {
-            self.unlink_later(id);
-        }
-        self.age_segments();
-    }
 }
 
 /// What the owner is made of.
@@ -471,6 +499,7 @@ pub(crate) struct Parts {
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) home: mpsc::UnboundedSender<Return>,
+    pub(crate) reports: mpsc::Sender<FromIndex>,
 }
 
 /// How often segments are looked after.

@@ -176,15 +176,18 @@ impl Message {
         }
     }
 
-    /// Marks as told what was owed.
-    pub(crate) fn tell(&mut self, told: &Tells) {
+    /// Marks as told what was owed; `false`: nothing was.
+    pub(crate) fn tell(&mut self, told: &Tells) -> bool {
+        let mut changed = false;
         for &index in &told.recipients {
             if let Some(recipient) = self.recipients.get_mut(index)
                 && recipient.owed == Some(told.kind)
             {
                 recipient.owed = None;
+                changed = true;
             }
         }
+        changed
     }
 
     /// Nothing is left to do: every recipient has its disposition and everything that must be told was told.

@@ -1,6 +1,7 @@
 //! Reading a spool when no server runs on it.
 
 use std::any::Any;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,8 +13,10 @@ use crate::content::Content;
 use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::format;
+use crate::index::Indexed;
 use crate::manager::place_name;
 use crate::message::Message;
+use crate::recovery::deferred::{Loader, Step, search_all};
 use crate::recovery::{Recovered, recover};
 use crate::store::read_state;
 
@@ -60,16 +63,59 @@ impl Spool {
             Err(error) => return Err(error),
         };
         format::check(&*disk)?;
-        let recovered = recover(&disk, 0, false)?;
+        let mut recovered = recover(&disk, 0, false)?;
+        take_deferred(&*disk, &mut recovered)
+            .map_err(Error::disk("read", disk.name("deferred")))?;
         Ok(Self { disk, recovered, _lock: lock })
     }
 
     /// The last whole state, or the newer one that its parts make.
     fn read(&self, id: Id) -> Result<Message, Error> {
-        if let Some((message, _)) = self.recovered.states.iter().find(|(m, _)| m.id == id) {
-            return Ok(message.clone());
-        }
         let known = self.recovered.known.get(&id).ok_or(Error::Unknown(id))?;
-        read_state(&*self.disk, id, &self.recovered.state_place(known))
+        let mut message = read_state(&*self.disk, id, &self.recovered.state_place(known))?;
+        if let Some(parts) = self.recovered.parts.get(&id) {
+            parts.apply(&mut message);
+        }
+        Ok(message)
+    }
+}
+
+/// What left the log, by the index; if that lacks something, by the directory too.
+fn take_deferred(disk: &dyn Disk, recovered: &mut Recovered) -> io::Result<()> {
+    let mut search = true;
+    if let Some(mut loader) = Loader::open(disk, false)? {
+        while let Some(steps) = loader.portion() {
+            for step in steps {
+                match step {
+                    Step::Put(indexed) => take(recovered, indexed),
+                    Step::Delete(id) => {
+                        if recovered.known.get(&id).is_some_and(|known| known.content.is_none()) {
+                            recovered.known.remove(&id);
+                        }
+                    }
+                }
+            }
+        }
+        search = loader.finish(None).search;
+    }
+    if search {
+        for message in search_all(disk)? {
+            if !recovered.known.contains_key(&message.id) {
+                take(recovered, Indexed::of(&message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take(recovered: &mut Recovered, indexed: Indexed) {
+    let (id, revision) = (indexed.id, indexed.revision());
+    match recovered.known.get_mut(&id) {
+        Some(known) if known.content.is_some() => known.indexed = Some(revision),
+        Some(_) | None => {
+            if let Ok(known) = recovered.late.merge(indexed) {
+                recovered.known.insert(id, known);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod open;
+mod select;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use message::Id;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 
 use crate::admin::{Action, Detail, Filter, Summary};
 use crate::clock::{Clock, SystemClock};
@@ -21,7 +21,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::draft::{Draft, Memory};
 use crate::error::Error;
 use crate::manager::{Candidate, Command, Return};
-use crate::message::{Accept, Message, Receipt, Router, Tells};
+use crate::message::{Accept, Receipt, Router, Tells};
 
 /// The queue. Clones share it.
 #[derive(Clone)]
@@ -49,10 +49,12 @@ struct Shared {
 /// What was found when the queue was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Messages in the queue.
+    /// Messages in the queue, as far as they are known yet.
     pub messages: usize,
     /// Of these, messages on hold.
     pub held: usize,
+    /// Everything is known. If not, a large index is still being read, or a directory searched; mail is accepted.
+    pub complete: bool,
     /// Segments of the log that were read.
     pub segments: usize,
     /// Damaged records and files, or writes that a crash tore; set aside in `corrupt/`.
@@ -213,27 +215,6 @@ impl Queue {
 
     async fn command(&self, command: Command) -> Result<(), Error> {
         self.shared.commands.send(command).await.map_err(|_| Error::Closed)
-    }
-
-    /// Reads what matches, away from the owner of the queue.
-    async fn matching<T: Send + 'static>(
-        &self,
-        filter: Filter,
-        make: impl Fn(&Candidate, Message) -> T + Send + 'static,
-    ) -> Vec<T> {
-        let candidates = self.ask(|reply| Command::Select(filter.ids.clone(), reply)).await;
-        let (now, limit) = (self.shared.clock.now(), filter.limit.unwrap_or(usize::MAX));
-        let read = move || {
-            let matching = candidates.unwrap_or_default().into_iter().filter_map(|candidate| {
-                let message = candidate.read().inspect_err(|error| {
-                    tracing::debug!(message = %candidate.id, %error, "left out of a list");
-                });
-                let message = message.ok().filter(|message| filter.matches(message, now))?;
-                Some(make(&candidate, message))
-            });
-            matching.take(limit).collect()
-        };
-        spawn_blocking(read).await.unwrap_or_default()
     }
 }
 

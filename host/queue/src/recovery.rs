@@ -1,40 +1,99 @@
-//! Finds out what is in a spool after it was left, in whatever state: replays the log in order, and takes the files of
-//! messages that left it.
+//! Finds out what is in a spool after it was left, in whatever state: replays the log in order, and merges it with what
+//! the index says of the messages that left it.
 //!
 //! For each message the state with the highest revision is true, and DONE is the end. Segments leave the log oldest first,
-//! so a DONE is never gone before the ACCEPT it ends. Everything here blocks.
+//! so a DONE is never gone before the ACCEPT it ends, and of a message whose ACCEPT is in the log every state is there too.
+//! The log is read before anything else happens; a large index while messages are accepted already. Everything here
+//! blocks.
 
+pub(crate) mod deferred;
 mod scan;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use message::Id;
 
-use crate::content::{ContentPlace, Source, deferred_dir, eml_path, large_path, record_path};
+use crate::content::{ContentPlace, Source, large_path};
 use crate::disk::Disk;
 use crate::entry::Brief;
 use crate::error::Error;
+use crate::index::Indexed;
 use crate::message::{Change, Message, Tells};
 use crate::queue::Recovery;
-use crate::record::{Header, Kind, Record, parse_file};
+use crate::record::{Header, Kind};
 use crate::segment::{Found, Segment, find, parse_segment_name};
-use crate::store::{
-    StatePlace, parse_message, read_state, read_whole, remove_if_there, set_aside, to_json,
-};
+use crate::store::{StatePlace, parse_message, read_state, set_aside, to_json};
 
-/// Everything that was found.
+/// Everything that was found in the log.
 #[derive(Debug)]
 pub(crate) struct Recovered {
+    /// Messages with their content in the log.
     pub(crate) known: HashMap<Id, Known>,
+    /// What it says of all others.
+    pub(crate) late: Late,
+    /// Parts of states that stand behind the last whole one.
+    pub(crate) parts: HashMap<Id, Parts>,
     pub(crate) segments: BTreeMap<u32, Segment>,
     pub(crate) found: Found,
-    /// Whole states to be written because parts of them stand in several records.
-    pub(crate) states: Vec<(Message, Record)>,
-    /// Finished messages whose files must go before the log forgets that they are finished.
-    pub(crate) unlink: Vec<Id>,
+    /// What lies in `large/`.
+    pub(crate) large: Vec<String>,
     pub(crate) report: Recovery,
+}
+
+/// What the log says of messages whose content is not in it: to be merged with what the index says of them.
+#[derive(Debug, Default)]
+pub(crate) struct Late {
+    /// Finished, as that segment knows.
+    pub(crate) done: HashMap<Id, u32>,
+    /// The last whole state.
+    states: HashMap<Id, (Brief, (u32, u64))>,
+}
+
+impl Late {
+    /// Merges what the index says of a message that is not known by its content in the log. `Err`: it is finished, as
+    /// that segment knows.
+    pub(crate) fn merge(&mut self, indexed: Indexed) -> Result<Known, u32> {
+        if let Some(segment) = self.done.get(&indexed.id) {
+            return Err(*segment);
+        }
+        let state = self.states.get(&indexed.id);
+        let state = state.filter(|(brief, _)| brief.revision >= indexed.brief.revision);
+        let revision = indexed.revision();
+        let (brief, state) = match state {
+            Some((brief, place)) => (brief.clone(), Some(*place)),
+            None => (indexed.brief, None),
+        };
+        Ok(Known { content: None, state, indexed: Some(revision), brief, large: indexed.large })
+    }
+}
+
+/// Parts of states, with the segments they stand in.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    changes: Vec<(u32, Change)>,
+    tells: Vec<(u32, Tells)>,
+}
+
+impl Parts {
+    /// Applies them to the last whole state; gives the segments they stand in. Empty: all of them are old.
+    pub(crate) fn apply(&self, message: &mut Message) -> Vec<u32> {
+        let mut segments = Vec::new();
+        for (segment, change) in &self.changes {
+            if change.revision > message.revision {
+                change.clone().apply(message);
+                segments.push(*segment);
+            }
+        }
+        message.number_recipients();
+        for (segment, tells) in &self.tells {
+            if message.tell(tells) {
+                segments.push(*segment);
+            }
+        }
+        segments
+    }
 }
 
 /// A message that was found.
@@ -44,8 +103,8 @@ pub(crate) struct Known {
     pub(crate) content: Option<(u32, u64)>,
     /// Segment and offset of the last whole state; `None`: in `deferred/`.
     pub(crate) state: Option<(u32, u64)>,
-    /// There are files in `deferred/`, though the log may be ahead of them.
-    pub(crate) settled: bool,
+    /// The revision in the index: there are or may be files in `deferred/`, though the log may be ahead of them.
+    pub(crate) indexed: Option<u32>,
     pub(crate) brief: Brief,
     pub(crate) large: bool,
 }
@@ -70,7 +129,7 @@ impl Recovered {
     }
 }
 
-/// Reads the whole spool. With `repair`, sets damaged things aside and removes what a crash left; without, changes nothing.
+/// Reads the log. With `repair`, sets damaged things aside; without, changes nothing.
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     segment_octets: u64,
@@ -81,8 +140,8 @@ pub(crate) fn recover(
     if repair {
         flush_names(&**disk).map_err(Error::disk("flush", disk.name("")))?;
     }
+    let large = disk.list("large").map_err(Error::disk("list", disk.name("large")))?;
     let mut replay = Replay::new(Arc::clone(disk), repair);
-    replay.take_deferred().map_err(Error::disk("read", disk.name("deferred")))?;
     for (number, path) in &found.segments {
         let Some(origin) = parse_segment_name(path) else { continue };
         let file = disk.open(path).map_err(Error::disk("open", disk.name(path)))?;
@@ -91,24 +150,13 @@ pub(crate) fn recover(
         read.and_then(|()| scan::segment(&mut replay, &*file, origin))
             .map_err(Error::disk("read", disk.name(path)))?;
     }
-    let mut recovered = replay.finish(found);
-    if repair {
-        let orphans =
-            remove_orphans(&**disk, &recovered).map_err(Error::disk("tidy", disk.name("")))?;
-        recovered.report.orphans = orphans;
-    }
-    Ok(recovered)
+    Ok(replay.finish(found, large))
 }
 
 /// After `kill -9` the names and octets that we see may not be durable; before anything is built on them they must be.
+/// What lies in `deferred/` counts only after the log let go of it, and by then it was flushed.
 fn flush_names(disk: &dyn Disk) -> io::Result<()> {
-    let below = disk.list("deferred")?.into_iter().map(|name| format!("deferred/{name}"));
-    ["log", "large", "deferred"].map(str::to_owned).into_iter().chain(below).try_for_each(|path| {
-        match disk.sync_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    })
+    ["log", "large"].into_iter().try_for_each(|path| disk.sync_dir(path))
 }
 
 /// What is known so far.
@@ -116,13 +164,9 @@ struct Replay {
     disk: Arc<dyn Disk>,
     repair: bool,
     known: HashMap<Id, Known>,
+    late: Late,
+    parts: HashMap<Id, Parts>,
     segments: BTreeMap<u32, Segment>,
-    /// Parts of states that were written after the last whole one.
-    changes: HashMap<Id, Vec<Change>>,
-    tells: HashMap<Id, Vec<Tells>>,
-    /// Content that lies in `deferred/` without a record.
-    contents: HashSet<Id>,
-    unlink: Vec<Id>,
     corrupt: usize,
 }
 
@@ -132,52 +176,10 @@ impl Replay {
             disk,
             repair,
             known: HashMap::new(),
+            late: Late::default(),
+            parts: HashMap::new(),
             segments: BTreeMap::new(),
-            changes: HashMap::new(),
-            tells: HashMap::new(),
-            contents: HashSet::new(),
-            unlink: Vec::new(),
             corrupt: 0,
-        }
-    }
-
-    /// Reads `deferred/`.
-    fn take_deferred(&mut self) -> io::Result<()> {
-        for directory in self.disk.list("deferred")? {
-            let names = self.disk.list(&format!("deferred/{directory}"))?;
-            let ids = |suffix: &'static str| {
-                names.iter().filter_map(move |name| name.strip_suffix(suffix)?.parse::<Id>().ok())
-            };
-            self.contents.extend(ids(".eml"));
-            for id in ids(".record") {
-                let path = record_path(id);
-                let octets = read_whole(&*self.disk, &path)?;
-                let message = parse_file(&octets)
-                    .filter(|(header, _)| header.id == id)
-                    .and_then(|(_, json)| parse_message(json));
-                match message {
-                    Some(message) => {
-                        let known = Known {
-                            content: None,
-                            state: None,
-                            settled: true,
-                            brief: Brief::of(&message),
-                            large: message.content.large.is_some(),
-                        };
-                        self.known.insert(id, known);
-                    }
-                    None => self.damaged_file(&path, &format!("{id}.record"), &octets),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn damaged_file(&mut self, path: &str, name: &str, octets: &[u8]) {
-        self.corrupt += 1;
-        if self.repair {
-            set_aside(&*self.disk, name, octets);
-            let _ = self.disk.remove(path);
         }
     }
 
@@ -201,18 +203,18 @@ impl Replay {
                 .is_some_and(|message| self.state(&message, place)),
             Kind::Change => match serde_json::from_slice(json) {
                 Ok(change) => {
-                    self.changes.entry(header.id).or_default().push(change);
+                    let parts = self.parts.entry(header.id).or_default();
+                    parts.changes.push((place.0, change));
                     true
                 }
                 Err(_) => false,
             },
             Kind::Done => {
-                self.changes.remove(&header.id);
-                self.tells.remove(&header.id);
-                let known = self.known.remove(&header.id);
-                if known.is_some_and(|known| known.settled) || self.contents.contains(&header.id) {
-                    self.unlink.push(header.id);
-                }
+                self.parts.remove(&header.id);
+                self.known.remove(&header.id);
+                self.late.states.remove(&header.id);
+                // The last one, should there be several: it outlives all files.
+                self.late.done.insert(header.id, place.0);
                 true
             }
         }
@@ -220,134 +222,65 @@ impl Replay {
 
     fn accept(&mut self, mut message: Message, place: (u32, u64), content: u64) -> bool {
         if let Some((of, tells)) = message.notice_of.zip(message.tells.take()) {
-            self.tells.entry(of).or_default().push(tells);
+            self.parts.entry(of).or_default().tells.push((place.0, tells));
         }
-        let has_content = self.contents.contains(&message.id);
-        match self.known.get_mut(&message.id) {
-            Some(known) if !has_content => known.content = Some((place.0, content)),
-            Some(_) => {}
-            None => {
-                let known = Known {
-                    content: Some((place.0, content)),
-                    state: Some(place),
-                    settled: false,
-                    brief: Brief::of(&message),
-                    large: message.content.large.is_some(),
-                };
-                self.known.insert(message.id, known);
-            }
-        }
+        let known = Known {
+            content: Some((place.0, content)),
+            state: Some(place),
+            indexed: None,
+            brief: Brief::of(&message),
+            large: message.content.large.is_some(),
+        };
+        self.known.insert(message.id, known);
         true
     }
 
     fn state(&mut self, message: &Message, place: (u32, u64)) -> bool {
-        // Unknown: its ACCEPT was damaged, or it is done and its files are gone already.
-        if let Some(known) = self.known.get_mut(&message.id)
-            && message.revision >= known.brief.revision
-        {
-            known.state = Some(place);
-            known.brief = Brief::of(message);
+        let brief = Brief::of(message);
+        match self.known.get_mut(&message.id) {
+            Some(known) if brief.revision >= known.brief.revision => {
+                (known.state, known.brief) = (Some(place), brief);
+            }
+            Some(_) => {}
+            // It left the log before. Or its ACCEPT is damaged, or its files are gone: then the index does not know it.
+            None => {
+                let newer = |(old, _): &(Brief, _)| old.revision > brief.revision;
+                if !self.late.states.get(&message.id).is_some_and(newer) {
+                    self.late.states.insert(message.id, (brief, place));
+                }
+            }
         }
-        if let Some(changes) = self.changes.get_mut(&message.id) {
-            changes.retain(|change| change.revision > message.revision);
+        if let Some(parts) = self.parts.get_mut(&message.id) {
+            parts.changes.retain(|(_, change)| change.revision > message.revision);
         }
         true
     }
 
-    fn finish(mut self, found: Found) -> Recovered {
-        self.drop_those_without_content();
-        let mut recovered = Recovered {
-            report: Recovery {
-                segments: found.segments.len(),
-                corrupt: self.corrupt,
-                ..Recovery::default()
-            },
-            known: self.known,
-            segments: self.segments,
-            found,
-            states: Vec::new(),
-            unlink: self.unlink,
-        };
-        let changed: HashSet<Id> = self.changes.keys().chain(self.tells.keys()).copied().collect();
-        for id in changed {
-            let Some(known) = recovered.known.get(&id) else { continue };
-            let Ok(mut message) = read_state(&*self.disk, id, &recovered.state_place(known)) else {
-                continue;
-            };
-            for change in self.changes.remove(&id).unwrap_or_default() {
-                if change.revision > message.revision {
-                    change.apply(&mut message);
-                }
-            }
-            for tells in self.tells.remove(&id).unwrap_or_default() {
-                message.tell(&tells);
-            }
-            message.revision += 1;
-            message.number_recipients();
-            let record = Record::new(Kind::State, id, to_json(&message));
-            recovered.states.push((message, record));
-        }
-        recovered.report.messages = recovered.known.len();
-        recovered.report.held = recovered.known.values().filter(|known| known.brief.held).count();
-        recovered
+    fn finish(mut self, found: Found, large: Vec<String>) -> Recovered {
+        self.drop_those_without_body();
+        let mut report = Recovery { segments: found.segments.len(), ..Recovery::default() };
+        report.corrupt = self.corrupt;
+        let (known, late, parts, segments) = (self.known, self.late, self.parts, self.segments);
+        Recovered { known, late, parts, segments, found, large, report }
     }
 
-    /// A message whose content is nowhere cannot be delivered: its record is set aside.
-    fn drop_those_without_content(&mut self) {
-        let lacks = |id: &Id, known: &Known| {
-            (known.content.is_none() && !self.contents.contains(id))
-                || (known.large && self.disk.open(&large_path(*id)).is_err())
-        };
-        let lost: Vec<Id> =
-            self.known.iter().filter(|(id, known)| lacks(id, known)).map(|(id, _)| *id).collect();
+    /// A message without its body cannot be delivered: its record is set aside.
+    fn drop_those_without_body(&mut self) {
+        let lacks =
+            |(id, known): &(&Id, &Known)| known.large && self.disk.open(&large_path(**id)).is_err();
+        let lost: Vec<Id> = self.known.iter().filter(lacks).map(|(id, _)| *id).collect();
         for id in lost {
             let Some(known) = self.known.remove(&id) else { continue };
-            let octets =
-                match known.state.and_then(|(n, offset)| Some((self.segments.get(&n)?, offset))) {
-                    Some((segment, offset)) => {
-                        let place = StatePlace::Log { file: Arc::clone(&segment.file), offset };
-                        let message = read_state(&*self.disk, id, &place);
-                        message.map(|message| to_json(&message)).unwrap_or_default()
-                    }
-                    None => read_whole(&*self.disk, &record_path(id)).unwrap_or_default(),
-                };
-            self.corrupt += 1;
-            tracing::error!(message = %id, "the content of a message is lost; its state is set aside");
-            if self.repair {
-                set_aside(&*self.disk, &format!("{id}.record"), &octets);
-                self.unlink.push(id);
-            }
-        }
-    }
-}
-
-/// Removes files that belong to no message.
-fn remove_orphans(disk: &dyn Disk, recovered: &Recovered) -> io::Result<usize> {
-    let mut orphans = Vec::new();
-    for name in disk.list("large")? {
-        let id = name.strip_suffix(".body").and_then(|name| name.parse::<Id>().ok());
-        if !id.and_then(|id| recovered.known.get(&id)).is_some_and(|known| known.large) {
-            orphans.push(format!("large/{name}"));
-        }
-    }
-    for directory in disk.list("deferred")? {
-        for name in disk.list(&format!("deferred/{directory}"))? {
-            let id = name.rsplit_once('.').and_then(|(id, _)| id.parse::<Id>().ok());
-            let known = id.and_then(|id| recovered.known.get(&id).map(|known| (id, known)));
-            let path = format!("deferred/{directory}/{name}");
-            let wanted = known.is_some_and(|(id, known)| {
-                deferred_dir(id) == format!("deferred/{directory}")
-                    && ((path == eml_path(id) && known.content.is_none())
-                        || (path == record_path(id) && known.settled))
+            let place = known.state.and_then(|(n, offset)| Some((self.segments.get(&n)?, offset)));
+            let octets = place.and_then(|(segment, offset)| {
+                let place = StatePlace::Log { file: Arc::clone(&segment.file), offset };
+                read_state(&*self.disk, id, &place).ok().map(|message| to_json(&message))
             });
-            // What is on the list to be unlinked goes with its directory flushed.
-            if !wanted && !id.is_some_and(|id| recovered.unlink.contains(&id)) {
-                orphans.push(path);
+            self.corrupt += 1;
+            tracing::error!(message = %id, "the body of a message is lost; its state is set aside");
+            if self.repair {
+                set_aside(&*self.disk, &format!("{id}.record"), &octets.unwrap_or_default());
             }
         }
     }
-    for path in &orphans {
-        remove_if_there(disk, path)?;
-    }
-    Ok(orphans.len())
 }

@@ -14,6 +14,7 @@ use crate::content::{
 };
 use crate::disk::{Disk, File};
 use crate::error::Error;
+use crate::index::{Index, delete_line, put_line};
 use crate::message::Message;
 use crate::record::{Header, Kind, LONGEST_LINE, Record, parse_file};
 
@@ -32,8 +33,11 @@ pub(crate) fn read_state(disk: &dyn Disk, id: Id, place: &StatePlace) -> Result<
         StatePlace::Log { file, offset } => read_record(&**file, *offset),
         StatePlace::Deferred => read_whole(disk, &record_path(id)),
     };
-    let octets = octets.map_err(Error::disk("read the state of", disk.name(&id.to_string())))?;
     let damaged = || Error::Damaged { what: format!("the state of {id}") };
+    let octets = match octets {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged()),
+        other => other.map_err(Error::disk("read the state of", disk.name(&id.to_string())))?,
+    };
     let (header, json) = parse_file(&octets).ok_or_else(damaged)?;
     if header.id != id {
         return Err(damaged());
@@ -81,17 +85,53 @@ pub(crate) struct Move {
     pub(crate) content: Option<Source>,
 }
 
-/// Moves messages to files of their own. What it says was moved is durable; gives each with its revision.
-pub(crate) fn settle(disk: &dyn Disk, moves: Vec<Move>) -> Vec<(Id, Result<u64, Error>)> {
+/// What became of a move.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) id: Id,
+    /// The revision that the index names now, whether the files came after it or not.
+    pub(crate) indexed: Option<u64>,
+    /// The revision that lies in the files, durably.
+    pub(crate) result: Result<u64, Error>,
+}
+
+/// Moves messages to files of their own.
+pub(crate) fn settle(disk: &dyn Disk, index: &mut Index, moves: Vec<Move>) -> Vec<Moved> {
     let mut results = Vec::with_capacity(moves.len());
-    let mut directories = BTreeSet::new();
+    let mut ready = Vec::with_capacity(moves.len());
+    let mut lines = Vec::new();
     for one in moves {
-        let id = one.id;
-        let moved = settle_one(disk, one);
+        match one.read(disk) {
+            Ok((message, content)) => {
+                let json = to_json(&message);
+                lines.extend(put_line(&message, &json));
+                ready.push((message, json, content));
+            }
+            Err(error) => results.push(Moved { id: one.id, indexed: None, result: Err(error) }),
+        }
+    }
+    if ready.is_empty() {
+        return results;
+    }
+    // The lines first: then no crash leaves a file that nobody knows of.
+    if let Err(error) = index.append(&lines) {
+        let what = error.to_string();
+        results.extend(ready.into_iter().map(|(message, ..)| Moved {
+            id: message.id,
+            indexed: None,
+            result: Err(not_durable(&what)),
+        }));
+        return results;
+    }
+    let mut directories = BTreeSet::new();
+    for (message, json, content) in ready {
+        let (id, revision) = (message.id, message.revision);
+        let moved = settle_one(disk, &message, json, content.as_ref());
         if moved.is_ok() {
             directories.insert(deferred_dir(id));
         }
-        results.push((id, moved));
+        let result = moved.map(|()| revision);
+        results.push(Moved { id, indexed: Some(revision), result });
     }
     // The directories first: without them their files are nowhere.
     let synced = [String::from("deferred")]
@@ -100,22 +140,38 @@ pub(crate) fn settle(disk: &dyn Disk, moves: Vec<Move>) -> Vec<(Id, Result<u64, 
         .try_for_each(|directory| disk.sync_dir(directory));
     if let Err(error) = synced {
         let what = error.to_string();
-        for (_, result) in &mut results {
-            *result = Err(Error::NotDurable(what.clone()));
+        for moved in results.iter_mut().filter(|moved| moved.result.is_ok()) {
+            moved.result = Err(not_durable(&what));
         }
     }
     results
 }
 
-fn settle_one(disk: &dyn Disk, one: Move) -> Result<u64, Error> {
-    let message = read_state(disk, one.id, &one.state)?;
-    if let Some(source) = &one.content {
+fn not_durable(what: &str) -> Error {
+    Error::NotDurable(what.to_owned())
+}
+
+impl Move {
+    fn read(&self, disk: &dyn Disk) -> Result<(Message, Option<Content>), Error> {
+        let message = read_state(disk, self.id, &self.state)?;
+        let Some(source) = &self.content else { return Ok((message, None)) };
         source.verify(&message)?;
-        copy_content(disk, &message, &source.open(&message)?)?;
+        let content = source.open(&message)?;
+        Ok((message, Some(content)))
     }
-    let record = Record::new(Kind::State, one.id, to_json(&message));
-    replace(disk, &record_path(one.id), |file| file.write_at(0, &[&record.to_file()]))?;
-    Ok(message.revision)
+}
+
+fn settle_one(
+    disk: &dyn Disk,
+    message: &Message,
+    json: Vec<u8>,
+    content: Option<&Content>,
+) -> Result<(), Error> {
+    if let Some(content) = content {
+        copy_content(disk, message, content)?;
+    }
+    let record = Record::new(Kind::State, message.id, json);
+    replace(disk, &record_path(message.id), |file| file.write_at(0, &[&record.to_file()]))
 }
 
 /// Copies what lies with the head; a large body keeps its own file.
@@ -145,7 +201,7 @@ fn replace(
     path: &str,
     write: impl FnOnce(&dyn File) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let aside = format!("{path}.tmp");
+    let aside = aside(path);
     let replace = || {
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
         disk.create_dir(directory)?;
@@ -161,20 +217,29 @@ fn replace(
     })
 }
 
-/// Removes the files of messages that are done; durable when it returns.
-pub(crate) fn unlink(disk: &dyn Disk, ids: &[Id]) -> io::Result<()> {
+/// What a file is called until it is whole.
+fn aside(path: &str) -> String {
+    format!("{path}.tmp")
+}
+
+/// Removes the files of messages that are done, and what a failed move left of them; durable when it returns.
+pub(crate) fn unlink(disk: &dyn Disk, index: &mut Index, ids: &[Id]) -> io::Result<()> {
     let mut directories = BTreeSet::new();
+    let mut lines = Vec::new();
     for id in ids {
-        // The record first: without it the rest is an orphan.
-        for path in [record_path(*id), eml_path(*id)] {
+        let (record, eml) = (record_path(*id), eml_path(*id));
+        for path in [aside(&record), aside(&eml), record, eml] {
             remove_if_there(disk, &path)?;
         }
         directories.insert(deferred_dir(*id));
+        lines.extend(delete_line(*id));
     }
     directories.iter().try_for_each(|directory| match disk.sync_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    })
+    })?;
+    // The line last: as long as there may be files, a start must know of them.
+    index.append(&lines)
 }
 
 /// Removes the file of a large message that is done. If a crash undoes it, recovery removes an orphan.

@@ -1,10 +1,13 @@
 //! What operators ask of the owner.
 
+use std::sync::Arc;
+
 use message::Id;
 
-use super::{Durable, Manager, Task};
+use super::{Durable, Entry, Manager, Task};
 use crate::admin::Action;
 use crate::content::{ContentPlace, Source};
+use crate::disk::File;
 use crate::error::Error;
 use crate::fate;
 use crate::message::{Message, RecipientState};
@@ -16,9 +19,10 @@ pub(crate) struct Candidate {
     pub(crate) id: Id,
     pub(crate) active: bool,
     state: StatePlace,
+    revision: u32,
     pub(crate) source: Source,
     /// In memory, perhaps newer than on disk.
-    loaded: Option<std::sync::Arc<Message>>,
+    loaded: Option<Arc<Message>>,
 }
 
 impl Candidate {
@@ -28,6 +32,12 @@ impl Candidate {
             Some(message) => Ok(Message::clone(message)),
             None => read_state(&*self.source.disk, self.id, &self.state),
         }
+    }
+
+    /// Is this revision its last state, and is that in `deferred/`?
+    pub(crate) fn is_deferred_as(&self, revision: u32) -> bool {
+        let deferred = matches!(self.state, StatePlace::Deferred);
+        deferred && self.revision == revision && self.loaded.is_none()
     }
 
     /// Where the content lies, for an operator.
@@ -46,11 +56,29 @@ pub(crate) fn place_name(source: &Source, id: Id) -> String {
     }
 }
 
+/// Where all messages are.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// The index of those in `deferred/`, with the octets that are in use.
+    pub(crate) index: Option<(Arc<dyn File>, u64)>,
+    /// Those whose last state the index does not have.
+    pub(crate) others: Vec<Id>,
+}
+
 impl Manager {
-    /// Where to read these messages (none: all), oldest first.
+    pub(super) fn survey(&self) -> Survey {
+        let other = |(id, entry): (&Id, &Entry)| {
+            (entry.state.is_some() || self.loaded.contains_key(id)).then_some(*id)
+        };
+        Survey {
+            index: self.deferred.shown(),
+            others: self.entries.iter().filter_map(other).collect(),
+        }
+    }
+
+    /// Where to read these messages, oldest first.
     pub(super) fn select(&self, ids: &[Id]) -> Vec<Candidate> {
-        let mut ids: Vec<Id> =
-            if ids.is_empty() { self.entries.keys().copied().collect() } else { ids.to_vec() };
+        let mut ids: Vec<Id> = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
         ids.into_iter()
@@ -60,6 +88,7 @@ impl Manager {
                 Some(Candidate {
                     id,
                     active: loaded.is_some(),
+                    revision: entry.revision,
                     state: self.state_place(entry.state),
                     source: self.source(entry.content),
                     loaded: loaded.and_then(|loaded| loaded.message.clone()),

@@ -1,6 +1,7 @@
 //! Messages that are in memory because something happens to them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use message::Id;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::{Durable, Manager, Return, What, Writing};
+use super::{Durable, Manager, Return, Spot, What, Writing};
 use crate::admin::Action;
 use crate::content::{ContentPlace, Source};
 use crate::delivery::Notice;
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::fate;
 use crate::message::{Change, Message, NoticeKind, RecipientState, Tells};
 use crate::record::{Kind, Record};
+use crate::recovery::Parts;
 use crate::segment::Place;
 use crate::store::{StatePlace, read_state, set_message_aside, to_json, unlink_large};
 
@@ -59,6 +61,8 @@ pub(super) enum Task {
     Told(Tells),
     /// Its state must leave an old segment.
     Save,
+    /// What was found of its state after the last whole one.
+    Merge(Parts),
 }
 
 impl Loaded {
@@ -150,7 +154,7 @@ impl Manager {
                         self.lanes.back(entry.lane);
                     }
                     if entry.due.is_none() && !entry.held {
-                        entry.due = Some(due);
+                        entry.due = NonZeroU64::new(due);
                         self.lanes.wait(entry.lane, due, id);
                     }
                     for kind in entry.owed.kinds() {
@@ -182,6 +186,7 @@ impl Manager {
                 Some(Task::Tell(kind, teller)) => self.hand_notice(id, kind, teller),
                 Some(Task::Told(tells)) => self.told(id, &tells),
                 Some(Task::Save) => loaded.changed_otherwise = true,
+                Some(Task::Merge(parts)) => self.merge(id, &parts),
                 None => break,
             }
         }
@@ -284,14 +289,13 @@ impl Manager {
 
     fn state_written(&mut self, id: Id, revision: u64, place: Place) {
         self.hold_segment(place.segment, id);
-        let offset = u32::try_from(place.offset).unwrap_or(u32::MAX);
         let Some(entry) = self.entries.get_mut(&id) else {
             return self.release_segment(place.segment);
         };
-        let before = entry.state.replace((place.segment, offset));
+        let before = std::mem::replace(&mut entry.state, Spot::new(place.segment, place.offset));
         entry.revision = u32::try_from(revision).unwrap_or(u32::MAX);
-        if let Some((segment, _)) = before {
-            self.release_segment(segment);
+        if let Some(spot) = before {
+            self.release_segment(spot.segment.get());
         }
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
         loaded.closing = false;
@@ -312,7 +316,11 @@ impl Manager {
             }
         }
         let Some(entry) = self.forget(id) else { return };
-        if entry.settled || self.settling.moving.contains(&id) {
+        if let Some(late) = &mut self.deferred.late {
+            // The index has perhaps not told of it yet.
+            late.done.insert(id, place.segment);
+        }
+        if entry.indexed.is_some() || self.settling.moving.contains(&id) {
             self.unlink_after(id, place.segment);
         }
         if entry.large {
@@ -330,8 +338,8 @@ impl Manager {
         }
     }
 
-    pub(super) fn state_place(&self, place: Option<(u32, u32)>) -> StatePlace {
-        match place.and_then(|(segment, offset)| Some((self.segments.get(&segment)?, offset))) {
+    pub(super) fn state_place(&self, place: Option<Spot>) -> StatePlace {
+        match place.and_then(|spot| Some((self.segments.get(&spot.segment.get())?, spot.offset))) {
             Some((used, offset)) => {
                 StatePlace::Log { file: Arc::clone(&used.file), offset: offset.into() }
             }
@@ -339,8 +347,9 @@ impl Manager {
         }
     }
 
-    pub(super) fn source(&self, place: Option<(u32, u32)>) -> Source {
-        let place = place.and_then(|(segment, offset)| {
+    pub(super) fn source(&self, place: Option<Spot>) -> Source {
+        let place = place.and_then(|Spot { segment, offset }| {
+            let segment = segment.get();
             let file = Arc::clone(&self.segments.get(&segment)?.file);
             Some(ContentPlace::Log { file, segment, offset: offset.into() })
         });

@@ -11,8 +11,9 @@ use super::{Manager, Return, Task};
 use crate::commit::Order;
 use crate::disk::File;
 use crate::error::Error;
+use crate::index::Index;
 use crate::segment::Segment;
-use crate::store::{Move, settle, unlink};
+use crate::store::{Move, Moved, settle, unlink};
 
 /// A segment in use.
 #[derive(Debug)]
@@ -40,6 +41,13 @@ pub(super) struct Settling {
     unlink: HashMap<Id, u32>,
     /// Not before this, after a failure.
     pause: u64,
+}
+
+impl Settling {
+    /// Nothing is moved, removed or written anew for a while.
+    pub(super) fn pause_for_failure(&mut self, now: u64) {
+        self.pause = now + PAUSE;
+    }
 }
 
 impl Manager {
@@ -83,12 +91,10 @@ impl Manager {
         self.hold_segment(segment, id);
     }
 
-    /// The same, found by recovery: any of the segments may know it.
-    pub(super) fn unlink_later(&mut self, id: Id) {
-        if let Some(first) = self.segments.keys().next().copied() {
-            self.unlink_after(id, first);
-        } else {
-            self.settling.unlink.insert(id, 0);
+    /// Its files are gone already, as the index says.
+    pub(super) fn no_unlink(&mut self, id: Id) {
+        if let Some(segment) = self.settling.unlink.remove(&id) {
+            self.release_segment(segment);
         }
     }
 
@@ -97,6 +103,12 @@ impl Manager {
         self.free_segments();
         let now = self.now();
         if self.settling.running || now < self.settling.pause || !self.healthy {
+            return;
+        }
+        if self.wants_tidying() {
+            return self.tidy_index();
+        }
+        if !self.knows_everything() {
             return;
         }
         if !self.settling.unlink.is_empty() {
@@ -118,7 +130,7 @@ impl Manager {
 
     /// Frees segments that nobody needs, oldest first.
     pub(super) fn free_segments(&mut self) {
-        if self.segments.len() < 2 {
+        if self.segments.len() < 2 || !self.knows_everything() {
             return;
         }
         let now = self.now();
@@ -149,8 +161,8 @@ impl Manager {
         while moves.len() < TOGETHER {
             let Some(id) = ids.pop() else { break };
             let Some(entry) = self.entries.get(&id) else { continue };
-            let content = entry.content.filter(|(number, _)| *number == segment);
-            let state = entry.state.filter(|(number, _)| *number == segment);
+            let content = entry.content.filter(|spot| spot.segment.get() == segment);
+            let state = entry.state.filter(|spot| spot.segment.get() == segment);
             if self.loaded.get(&id).is_some_and(|loaded| loaded.parts.contains(&segment)) {
                 save.push(id);
             }
@@ -174,43 +186,50 @@ impl Manager {
         for id in save {
             self.load(id, Task::Save);
         }
-        if !moves.is_empty() {
+        if !moves.is_empty()
+            && let Some(mut index) = self.deferred.take_index()
+        {
             self.settling.running = true;
             let (disk, home) = (Arc::clone(&self.disk), self.home.clone());
             spawn_blocking(move || {
-                let results = settle(&*disk, moves);
-                let _ = home.send(Return::Settled { results, removed: Vec::new() });
+                let results = settle(&*disk, &mut index, moves);
+                let _ = home.send(Return::Settled { results, removed: Vec::new(), index });
             });
         }
     }
 
     fn unlink_some(&mut self) {
         let ids: Vec<Id> = self.settling.unlink.keys().copied().take(TOGETHER * 4).collect();
+        let Some(mut index) = self.deferred.take_index() else { return };
         self.settling.running = true;
         let (disk, home) = (Arc::clone(&self.disk), self.home.clone());
         spawn_blocking(move || {
-            let removed = match unlink(&*disk, &ids) {
+            let removed = match unlink(&*disk, &mut index, &ids) {
                 Ok(()) => ids,
                 Err(error) => {
                     tracing::warn!(%error, "files of finished messages could not be removed");
                     Vec::new()
                 }
             };
-            let _ = home.send(Return::Settled { results: Vec::new(), removed });
+            let _ = home.send(Return::Settled { results: Vec::new(), removed, index });
         });
     }
 
     /// A portion was moved or removed.
-    pub(super) fn settled(&mut self, results: Vec<(Id, Result<u64, Error>)>, removed: Vec<Id>) {
+    pub(super) fn settled(&mut self, results: Vec<Moved>, removed: Vec<Id>, index: Index) {
         self.settling.running = false;
-        let moved = results.iter().any(|(_, result)| result.is_ok()) || !removed.is_empty();
+        self.deferred.put_index(index);
+        let moved = results.iter().any(|moved| moved.result.is_ok()) || !removed.is_empty();
         for id in removed {
             if let Some(segment) = self.settling.unlink.remove(&id) {
                 self.release_segment(segment);
             }
         }
-        for (id, result) in results {
+        for Moved { id, indexed, result } in results {
             self.settling.moving.remove(&id);
+            if let Some(revision) = indexed {
+                self.set_indexed(id, Some(u32::try_from(revision).unwrap_or(u32::MAX)));
+            }
             match result {
                 Ok(revision) => self.moved(id, revision),
                 Err(Error::Damaged { what }) => {
@@ -226,19 +245,18 @@ impl Manager {
         if moved {
             self.maintain();
         } else {
-            self.settling.pause = self.now() + PAUSE;
+            self.settling.pause_for_failure(self.now());
         }
     }
 
     fn moved(&mut self, id: Id, revision: u64) {
         // Finished meanwhile: then its files are on the list to be removed.
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.settled = true;
         let content = entry.content.take();
         let same = u64::from(entry.revision) == revision;
         let state = if same { entry.state.take() } else { None };
-        for (segment, _) in content.iter().chain(&state) {
-            self.release_segment(*segment);
+        for spot in content.iter().chain(&state) {
+            self.release_segment(spot.segment.get());
         }
     }
 }

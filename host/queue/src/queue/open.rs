@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::format;
+use crate::index;
 use crate::manager::{self, Manager, Parts};
-use crate::record::Record;
+use crate::recovery::deferred::Loader;
 use crate::recovery::recover;
 use crate::segment::{Log, make_spare};
 
@@ -28,6 +29,7 @@ pub(super) async fn open(
     let gauge = Arc::new(Gauge::default());
     let (home, returns) = mpsc::unbounded_channel();
     let (orders, order_inbox) = mpsc::unbounded_channel();
+    let (reports, reports_inbox) = mpsc::channel(REPORTS);
     let parts = Parts {
         config: Arc::clone(&config),
         disk: Arc::clone(&disk),
@@ -35,6 +37,7 @@ pub(super) async fn open(
         gauge: Arc::clone(&gauge),
         orders,
         home: home.clone(),
+        reports,
     };
     let opened = spawn_blocking(move || open_spool(parts)).await;
     let Opened { lock, committer, manager, mut report } =
@@ -46,7 +49,12 @@ pub(super) async fn open(
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let inbox = commit::Inbox { accepting: accepting_inbox, orders: order_inbox, written };
     let committing = tokio::spawn(commit::run(committer, inbox, lock));
-    let inbox = manager::Inbox { commands: command_inbox, returns, written: written_inbox };
+    let inbox = manager::Inbox {
+        commands: command_inbox,
+        returns,
+        written: written_inbox,
+        reports: reports_inbox,
+    };
     tokio::spawn(async move {
         manager.run(inbox).await;
         // With the owner its orders end, and so does the committer, which unlocks the spool.
@@ -81,17 +89,23 @@ fn open_spool(parts: Parts) -> Result<Opened, Error> {
         log.add_spare(name);
     }
     let gauge = Arc::clone(&parts.gauge);
-    let mut committer = Committer::new(Arc::clone(&disk), limits, log, gauge);
-    let records: Vec<Record> = recovered.states.iter().map(|(_, record)| record.clone()).collect();
-    let (written, begun) = committer.write_now(records);
-    let places = written.map_err(Error::NotDurable)?;
-    for segment in begun {
-        recovered.segments.insert(segment.origin.segment, segment);
-    }
-    let report = recovered.report.clone();
-    let manager = Manager::new(parts, recovered, &places);
+    let committer = Committer::new(Arc::clone(&disk), limits, log, gauge);
+    let mut report = recovered.report.clone();
+    let mut manager = Manager::new(parts, recovered);
+    let index = Loader::open(&*disk, true).transpose();
+    index
+        .unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
+        .and_then(|loader| manager.load_index(loader))
+        .map_err(Error::disk("read", disk.name(index::FILE)))?;
+    let (damaged, messages, held) = manager.counts();
+    (report.messages, report.held, report.orphans) = (messages, held, manager.orphans);
+    report.corrupt += damaged;
+    report.complete = manager.knows_everything();
     Ok(Opened { lock, committer, manager, report })
 }
+
+/// Portions of the index that may be on their way to the owner.
+const REPORTS: usize = 4;
 
 /// Batches that may be on their way from the disk to the owner.
 const WRITTEN: usize = 16;
