@@ -154,6 +154,7 @@ pub(crate) fn queue(config: &Config) -> queue::Config {
     queue.schedule.max_age = settings.expire;
     queue.schedule.delay_notice_after = Some(settings.delay_notice);
     queue.per_destination = config.delivery.connections_per_destination;
+    queue.workers = delivery::Limits::default().attempts;
     queue
 }
 

@@ -84,7 +84,12 @@ impl Session {
     async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
         self.end_transaction(Fate::Abandoned, None);
         let id = self.house.new_id();
-        let draft = match self.house.rooms.queue.draft(id) {
+        let sender = queue::Sender {
+            user: self.login.as_deref(),
+            reverse_path: &reverse_path,
+            peer: self.peer.ip(),
+        };
+        let draft = match self.house.rooms.queue.draft_of(id, &sender) {
             Ok(draft) => draft,
             Err(source) => return Answer::Refuse(refusal::refusal(&Error::Queue(source))),
         };

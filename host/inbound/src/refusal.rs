@@ -14,6 +14,9 @@ pub(crate) fn refusal(error: &Error) -> Reply {
         Error::Queue(queue::Error::Full { .. }) => {
             Reply::new(452, "4.3.1 Insufficient system storage, try again later")
         }
+        Error::Queue(queue::Error::SenderFull { .. }) => {
+            Reply::new(452, "4.3.1 Too many of your messages wait here, try again later")
+        }
         Error::Queue(queue::Error::Closed) => shutting_down(),
         Error::Queue(_) | Error::Bind { .. } | Error::Tls(_) | Error::ProxyOnUnix { .. } => {
             Reply::new(451, "4.3.0 Local error in processing, try again later")

@@ -3,7 +3,6 @@
 //! One task owns the log. While a batch is being flushed the next one gathers by itself; nobody waits for company.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +14,11 @@ use crate::config::Limits;
 use crate::disk::{Disk, File};
 use crate::draft::LargeFile;
 use crate::error::Error;
+use crate::load::{Cause, Closed, Load};
 use crate::message::{Message, Receipt};
 use crate::record::Record;
 use crate::segment::{Log, Place, Segment, WriteError, make_spare};
+use crate::sender::SenderKey;
 
 /// A message that waits for its receipt.
 #[derive(Debug)]
@@ -62,8 +63,8 @@ pub(crate) struct Written {
 /// What everybody may know of the state of the spool.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
-    /// Messages in the queue.
-    pub(crate) messages: AtomicUsize,
+    /// What is in the queue.
+    load: Mutex<Load>,
     state: Mutex<GaugeState>,
 }
 
@@ -74,11 +75,20 @@ struct GaugeState {
 }
 
 impl Gauge {
-    /// May a message be accepted?
-    pub(crate) fn check(&self, limits: &Limits) -> Result<(), Error> {
-        if self.messages.load(Ordering::Relaxed) >= limits.messages {
-            return Err(Error::Full { what: format!("{} messages", limits.messages) });
+    /// May a message be accepted, of this sender?
+    pub(crate) fn admit(&self, sender: Option<SenderKey>, limits: &Limits) -> Result<(), Error> {
+        self.check_disk().inspect_err(|_| refused("disk"))?;
+        let Err(closed) = self.with_load(|load| load.admit(sender, limits)) else { return Ok(()) };
+        let Closed { cause, what, is_new } = closed;
+        refused(cause.name());
+        if is_new {
+            tracing::warn!(cause = cause.name(), %what, "the queue has reached a limit; mail is refused until it has fallen to nine tenths of it");
         }
+        Err(if cause == Cause::Sender { Error::SenderFull { what } } else { Error::Full { what } })
+    }
+
+    /// Does the disk take a message?
+    pub(crate) fn check_disk(&self) -> Result<(), Error> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match state {
             GaugeState { broken: Some(what), .. } => Err(Error::Broken { what }),
@@ -87,9 +97,18 @@ impl Gauge {
         }
     }
 
+    /// What is in the queue.
+    pub(crate) fn with_load<T>(&self, look: impl FnOnce(&mut Load) -> T) -> T {
+        look(&mut self.load.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn change(&self, change: impl FnOnce(&mut GaugeState)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+fn refused(cause: &'static str) {
+    metrics::counter!("gatepost_queue_refusals_total", "cause" => cause).increment(1);
 }
 
 /// The task's ends of the channels.
@@ -372,6 +391,8 @@ impl Committer {
     /// Looks at free octets and inodes; once too low they must rise to one and a half times the mark.
     fn look_at_space(&mut self) {
         let Ok(space) = self.disk.space() else { return };
+        metrics::gauge!("gatepost_spool_free_octets").set(space.octets as f64);
+        metrics::gauge!("gatepost_spool_free_inodes").set(space.inodes as f64);
         let mark = |low: u64| if self.low_space.is_some() { low + low / 2 } else { low };
         let (octets, inodes) = (mark(self.limits.free_octets), mark(self.limits.free_inodes));
         let now = if space.octets < octets {
@@ -402,6 +423,9 @@ impl Committer {
             Some(Refusal::Broken | Refusal::NotDurable(_)) | None => None,
         };
         let broken = (self.failures >= 2).then(|| "two flushes in a row failed".to_owned());
+        let closed = |is_closed: bool| if is_closed { 1.0 } else { 0.0 };
+        metrics::gauge!("gatepost_backpressure", "cause" => "disk").set(closed(full.is_some()));
+        metrics::gauge!("gatepost_backpressure", "cause" => "broken").set(closed(broken.is_some()));
         self.gauge.change(|state| *state = GaugeState { full, broken });
     }
 

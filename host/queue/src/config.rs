@@ -14,6 +14,9 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// Deliveries in hand at once for one destination.
     pub per_destination: usize,
+    /// Deliveries in hand at once, of all destinations: as many as there are workers. When they are scarce, each destination
+    /// gets fewer.
+    pub workers: usize,
     /// Messages being routed or delivered at once. All others are a few dozen octets of memory each.
     pub active: usize,
 }
@@ -27,6 +30,7 @@ impl Config {
             schedule: ScheduleConfig::default(),
             // RFC 5321 §4.5.4.1 advises against many simultaneous connections to one host; Postfix has 20 as well.
             per_destination: 20,
+            workers: 500,
             active: 2000,
         }
     }
@@ -37,6 +41,12 @@ impl Config {
 pub struct Limits {
     /// Messages in the queue. Each costs about 150 octets of memory.
     pub messages: usize,
+    /// Octets of content in the queue.
+    pub octets: u64,
+    /// Messages of one sender: of who had logged in, or of one reverse-path.
+    pub sender_messages: u64,
+    /// Octets of content of one sender.
+    pub sender_octets: u64,
     /// Size of a segment of the log, in octets; a multiple of 4096.
     pub segment_octets: u64,
     /// Segments in use, the current one included, before survivors are moved out and accepting pauses.
@@ -70,6 +80,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             messages: 5_000_000,
+            // The disk is the limit.
+            octets: u64::MAX,
+            // A fiftieth: no single sender fills the queue, and no honest list meets it.
+            sender_messages: 100_000,
+            sender_octets: u64::MAX,
             segment_octets: 64 << 20,
             segments: 16,
             reserve_octets: 1 << 20,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::admin::domain_of;
 use crate::message::{Message, NoticeKind, RecipientState};
+use crate::priority::Class;
+use crate::sender::{Sender, SenderKey};
 
 /// What the owner must know of a message without reading it.
 #[derive(Clone, Debug)]
@@ -11,8 +13,16 @@ pub(crate) struct Brief {
     pub(crate) revision: u64,
     /// Somebody is waiting to be tried: when it is due, by the wall clock, and the interval that ends then.
     pub(crate) due: Option<(std::time::SystemTime, Duration)>,
-    /// Whose turn it takes.
+    /// Whose turn it takes: its destination, or domain…
     pub(crate) lane: String,
+    /// …its class of priority…
+    pub(crate) class: Class,
+    /// …and its group of senders: one user, or one domain of reverse-paths.
+    pub(crate) group: u8,
+    /// By whom it counts for limits per sender.
+    pub(crate) sender: SenderKey,
+    /// Octets of content.
+    pub(crate) octets: u64,
     pub(crate) held: bool,
     /// What must be told.
     pub(crate) owed: Owed,
@@ -57,6 +67,7 @@ impl Brief {
                 None => {}
             }
         }
+        let sender = Sender::of(message);
         Self {
             revision: message.revision,
             due: pending
@@ -66,6 +77,10 @@ impl Brief {
                 Some(destination) => destination.clone(),
                 None => domain_of(&recipient.path.to_string()).to_ascii_lowercase(),
             }),
+            class: message.priority.class(),
+            group: sender.group(),
+            sender: sender.key(),
+            octets: message.size,
             held,
             owed,
         }

@@ -2,14 +2,21 @@
 
 use std::path::PathBuf;
 
-/// The queue could not do its work. What a peer hears of it is the caller's matter: [`Error::Full`] is 452 4.3.1, all
-/// others are 451 4.3.0; none is ever a permanent reply.
+/// The queue could not do its work. What a peer hears of it is the caller's matter: [`Error::Full`] and
+/// [`Error::SenderFull`] are 452 4.3.1, all others are 451 4.3.0; none is ever a permanent reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no room for more mail: disk space, inodes, spare segments or the number of messages. Deliveries go on.
+    /// There is no room for more mail: disk space, inodes, spare segments, memory, or the number of messages or octets.
+    /// Deliveries go on.
     #[error("the spool is full: {what}")]
     Full {
+        /// Which limit was met.
+        what: String,
+    },
+    /// There is no room for more mail of this sender.
+    #[error("a sender has enough in the queue: {what}")]
+    SenderFull {
         /// Which limit was met.
         what: String,
     },

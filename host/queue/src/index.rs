@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! gatepost index 1
-//! + 01HZZZZZZZ0000AB rev=3 due=1800000300000 wait=300000 got=1800000000000 flags=d lane=11:example.org {"id":…} crc=…
+//! + 01HZZZZZZZ0000AB rev=3 due=1800000300000 wait=300000 got=1800000000000 size=678 class=1 group=17 from=1a2b3c4d
+//!   flags=d lane=11:example.org {"id":…} crc=…
 //! - 01HZZZZZZZ0000AB crc=1a2b3c4d
 //! ```
 //!
@@ -20,6 +21,8 @@ use message::Id;
 use crate::disk::{Disk, File};
 use crate::entry::{Brief, Owed};
 use crate::message::Message;
+use crate::priority::Class;
+use crate::sender::SenderKey;
 use crate::store::remove_if_there;
 
 /// What a line says.
@@ -86,7 +89,9 @@ pub(crate) fn put_line(message: &Message, json: &[u8]) -> Vec<u8> {
     let (id, revision, received) = (message.id, brief.revision, millis_since(message.received));
     let len = lane.len();
     let mut line = format!(
-        "+ {id} rev={revision} due={due} wait={wait} got={received} flags={flags} lane={len}:{lane} "
+        "+ {id} rev={revision} due={due} wait={wait} got={received} size={} class={} group={} from={:x} \
+         flags={flags} lane={len}:{lane} ",
+        brief.octets, brief.class as u8, brief.group, brief.sender.0
     )
     .into_bytes();
     line.extend_from_slice(json);
@@ -118,7 +123,9 @@ fn finish(mut line: Vec<u8>) -> Vec<u8> {
 pub(crate) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let (text, crc) = line.split_at_checked(line.len().checked_sub(CRC)?)?;
     let crc = std::str::from_utf8(crc.strip_prefix(b" crc=")?).ok()?;
-    if u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(text) {
+    // Written in one form only: a flipped bit of a digit's case is damage, too.
+    let canonical = crc.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    if !canonical || u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(text) {
         return None;
     }
     match text {
@@ -148,6 +155,10 @@ fn put(id: Id, rest: &[u8]) -> Option<Line<'_>> {
     let due = value("due=")?;
     let wait = Duration::from_millis(value("wait=")?.parse::<u64>().ok()?.min(LATEST));
     let received = time(value("got=")?)?;
+    let octets = value("size=")?.parse().ok()?;
+    let class = *Class::ALL.get(value("class=")?.parse::<usize>().ok()?)?;
+    let group = value("group=")?.parse().ok()?;
+    let sender = SenderKey(u32::from_str_radix(value("from=")?, 16).ok()?);
     let flags = value("flags=")?;
     let lane = value("lane=")?.parse::<usize>().ok().filter(|len| *len <= LONGEST_LANE * 4)?;
     let (lane, json) = rest.strip_prefix(b":")?.split_at_checked(lane)?;
@@ -155,7 +166,8 @@ fn put(id: Id, rest: &[u8]) -> Option<Line<'_>> {
     let has = |flag: char| flags.contains(flag);
     let owed = Owed { failure: has('f'), delay: has('d'), success: has('s') };
     let lane = std::str::from_utf8(lane).ok()?.to_owned();
-    let brief = Brief { revision, due, lane, held: has('h'), owed };
+    let held = has('h');
+    let brief = Brief { revision, due, lane, class, group, sender, octets, held, owed };
     let json = json.strip_prefix(b" ")?;
     Some(Line::Put(Indexed { id, brief, received, large: has('L') }, json))
 }
@@ -372,7 +384,7 @@ mod tests {
     fn message() -> Message {
         let json = br#"{"id":"01HZZZZZZZ0000AB","reverse_path":"a@b.test","recipients":[{"path":"c@d.test",
             "original":"c@d.test","state":"pending","due":1800000300000,"wait":300000,"owed":"delay",
-            "destination":"mx:d.test\n: e"}],"received":1800000000000,"size":3,"revision":7,
+            "destination":"mx:d.test\n: e"}],"received":1800000000000,"size":3,"revision":7,"priority":-3,
             "content":{"head":1,"body":2,"crc":0}}"#;
         crate::store::parse_message(json).expect("a message")
     }
@@ -390,6 +402,9 @@ mod tests {
         assert_eq!((found.received, found.brief.due), (expected.received, expected.brief.due));
         assert_eq!((found.brief.owed, found.brief.held), (expected.brief.owed, false));
         assert_eq!(found.brief.lane, "mx:d.test?: e");
+        let (found, expected) = (&found.brief, &expected.brief);
+        assert_eq!((found.class, found.octets), (Class::Low, 3));
+        assert_eq!((found.group, found.sender), (expected.group, expected.sender));
         assert_eq!(text, json);
         let line = delete_line(message.id);
         let Some(Line::Delete(id)) = parse(line.trim_ascii_end()) else { panic!("no line") };

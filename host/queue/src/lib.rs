@@ -18,6 +18,7 @@ mod error;
 mod fate;
 mod format;
 mod index;
+mod load;
 mod manager;
 mod message;
 pub mod offline;
@@ -27,6 +28,7 @@ mod record;
 mod recovery;
 pub mod schedule;
 mod segment;
+mod sender;
 mod store;
 
 pub use admin::{Action, Detail, Filter, Summary};
@@ -41,3 +43,4 @@ pub use message::{
 };
 pub use priority::Priority;
 pub use queue::{Queue, Recovery};
+pub use sender::Sender;

@@ -15,7 +15,6 @@ mod settle;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use message::Id;
@@ -39,11 +38,13 @@ use crate::disk::Disk;
 use crate::entry::{Brief, Owed};
 use crate::error::Error;
 use crate::index::Index;
+use crate::load::Cause;
 use crate::message::{Message, Outcome, Router, Routing, Tells};
 use crate::record::Record;
 use crate::recovery::{Parts as StateParts, Recovered};
 use crate::schedule::{Lane, Lanes, Turns};
 use crate::segment::Place;
+use crate::sender::SenderKey;
 use crate::store::Moved;
 
 /// What others ask of the owner.
@@ -103,6 +104,10 @@ struct Entry {
     lane: Lane,
     /// When it is due, in milliseconds of the owner's own time; `None`: it is held, or only news are owed, or it is out.
     due: Option<NonZeroU64>,
+    /// By whom it counts for limits per sender…
+    sender: SenderKey,
+    /// …and how much, in KiB begun.
+    kib: u32,
     /// It was taken from its lane and has not been put back.
     out: bool,
     owed: Owed,
@@ -192,8 +197,8 @@ impl Manager {
         let millis = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(millis.as_millis()).unwrap_or_default();
         // Twice as many as can be in hand: while some are delivered the next are read and routed.
-        let lanes = Lanes::new(config.per_destination.saturating_mul(2));
-        let turns = Turns::new(config.per_destination);
+        let lanes = Lanes::new(config.active, config.per_destination.saturating_mul(2));
+        let turns = Turns::new(config.workers, config.per_destination);
         let mut manager = Self {
             config,
             disk,
@@ -252,7 +257,10 @@ impl Manager {
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake) => {}
-                _ = tick.tick() => self.maintain(),
+                _ = tick.tick() => {
+                    self.tell_metrics();
+                    self.maintain();
+                }
             }
             self.pump();
             if self.is_stopped() {
@@ -351,8 +359,11 @@ impl Manager {
             self.hold_segment(segment, id);
         }
         let spot = |(segment, offset)| Spot::new(segment, offset);
-        let lane = self.lanes.join(&brief.lane);
+        let lane = self.lanes.join(&brief.lane, brief.class, brief.group);
+        let kib = u32::try_from(brief.octets.div_ceil(1024)).unwrap_or(u32::MAX);
         let entry = Entry {
+            sender: brief.sender,
+            kib,
             content: content.and_then(spot),
             state: state.and_then(spot),
             indexed: None,
@@ -364,8 +375,9 @@ impl Manager {
             held: false,
             large,
         };
-        self.entries.insert(id, entry);
-        self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
+        if self.entries.insert(id, entry).is_none() {
+            self.gauge.with_load(|load| load.enter(brief.sender, u64::from(kib) * 1024));
+        }
         self.put_back(id, brief);
     }
 
@@ -379,7 +391,7 @@ impl Manager {
         if std::mem::take(&mut entry.out) {
             self.lanes.back(entry.lane);
         }
-        let lane = self.lanes.join(&brief.lane);
+        let lane = self.lanes.join(&brief.lane, brief.class, brief.group);
         self.lanes.leave(std::mem::replace(&mut entry.lane, lane));
         entry.due = due.and_then(NonZeroU64::new);
         if let Some(due) = entry.due {
@@ -406,7 +418,7 @@ impl Manager {
         for spot in entry.content.iter().chain(&entry.state) {
             self.release_segment(spot.segment.get());
         }
-        self.gauge.messages.store(self.entries.len(), Ordering::Relaxed);
+        self.gauge.with_load(|load| load.leave(entry.sender, u64::from(entry.kib) * 1024));
         Some(entry)
     }
 
@@ -455,6 +467,23 @@ impl Manager {
     fn own_time(&self, (due, wait): (SystemTime, Duration)) -> u64 {
         let ahead = due.duration_since(self.clock.now()).unwrap_or_default().min(wait);
         self.now().saturating_add(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn tell_metrics(&self) {
+        use metrics::gauge;
+        let (all, closed) = self.gauge.with_load(|load| {
+            // What was met is looked at again even when nobody comes.
+            let _ = load.admit(None, &self.config.limits);
+            (load.all(), load.closed().collect::<Vec<_>>())
+        });
+        gauge!("gatepost_queue_messages").set(all.messages as f64);
+        gauge!("gatepost_queue_octets").set(all.octets as f64);
+        gauge!("gatepost_queue_active").set(self.loaded.len() as f64);
+        gauge!("gatepost_queue_deliveries").set(self.handed.len() as f64);
+        for cause in [Cause::Messages, Cause::Octets, Cause::Outside] {
+            let value = if closed.contains(&cause) { 1.0 } else { 0.0 };
+            gauge!("gatepost_backpressure", "cause" => cause.name()).set(value);
+        }
     }
 
     fn number(&mut self) -> u64 {

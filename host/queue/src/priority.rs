@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// From -9 to 9, as RFC 6710 §2 has it; 0 is ordinary mail.
 ///
-/// What is above 0 is to go before ordinary mail, what is below after it.
+/// The schedule knows three classes: what is above 0 goes before ordinary mail, what is below after it; neither can keep
+/// the others from having their turn now and then.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -30,6 +31,15 @@ impl Priority {
     pub(crate) fn is_normal(&self) -> bool {
         self.0 == 0
     }
+
+    /// As the schedule sees it.
+    pub(crate) fn class(self) -> Class {
+        match self.0 {
+            1.. => Class::High,
+            0 => Class::Normal,
+            _ => Class::Low,
+        }
+    }
 }
 
 impl From<i8> for Priority {
@@ -50,22 +60,35 @@ impl std::fmt::Display for Priority {
     }
 }
 
+/// How soon a message has its turn among those that are due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Class {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_priority_keeps_to_its_bounds_() {
-        fn check(value: i8, kept: i8) {
+    fn a_priority_keeps_to_its_bounds_and_has_a_class() {
+        fn check(value: i8, kept: i8, class: Class) {
             let priority = Priority::new(value);
-            assert_eq!(priority.value(), kept, "{value}");
+            assert_eq!((priority.value(), priority.class()), (kept, class), "{value}");
             assert_eq!(serde_json::to_string(&priority).unwrap(), kept.to_string());
             assert_eq!(serde_json::from_str::<Priority>(&value.to_string()).unwrap(), priority);
         }
-        check(127, 9);
-        check(1, 1);
-        check(0, 0);
-        check(-1, -1);
-        check(-128, -9);
+        check(127, 9, Class::High);
+        check(1, 1, Class::High);
+        check(0, 0, Class::Normal);
+        check(-1, -1, Class::Low);
+        check(-128, -9, Class::Low);
     }
 }

@@ -22,6 +22,7 @@ use crate::draft::{Draft, Memory};
 use crate::error::Error;
 use crate::manager::{Candidate, Command, Return};
 use crate::message::{Accept, Receipt, Router, Tells};
+use crate::sender::{Sender, SenderKey};
 
 /// The queue. Clones share it.
 #[derive(Clone)]
@@ -83,11 +84,27 @@ impl Queue {
         open::open(config, disk, clock).await
     }
 
-    /// Begins to receive a message. [`Error::Full`] when there is no room; ask at MAIL already.
+    /// Begins to receive a message of our own making. [`Error::Full`] when there is no room.
     pub fn draft(&self, id: Id) -> Result<Draft, Error> {
+        self.admit(id, None)
+    }
+
+    /// Begins to receive a message of this sender. [`Error::Full`] when there is no room, [`Error::SenderFull`] when there
+    /// is none for this sender; ask at MAIL already.
+    pub fn draft_of(&self, id: Id, sender: &Sender<'_>) -> Result<Draft, Error> {
+        self.admit(id, (!sender.is_ourselves()).then(|| sender.key()))
+    }
+
+    /// Somebody who watches what the queue cannot see (memory) says that no more mail may come, and why; or `None`: that it
+    /// may again. Deliveries go on.
+    pub fn shut(&self, why: Option<String>) {
+        self.shared.gauge.with_load(|load| load.shut(why));
+    }
+
+    fn admit(&self, id: Id, sender: Option<SenderKey>) -> Result<Draft, Error> {
         let shared = &self.shared;
         let limits = &shared.config.limits;
-        shared.gauge.check(limits)?;
+        shared.gauge.admit(sender, limits)?;
         let memory = Memory::new(Arc::clone(&shared.draft_memory), limits.draft_memory_octets);
         Ok(Draft::new(id, Arc::clone(&shared.disk), limits.large_octets, memory))
     }
@@ -96,7 +113,7 @@ impl Queue {
     /// and will not appear (unless the disk failed twice in a row and the machine stops before it works again).
     pub async fn commit(&self, draft: Draft, accept: Accept) -> Result<Receipt, Error> {
         let shared = &self.shared;
-        shared.gauge.check(&shared.config.limits)?;
+        shared.gauge.check_disk()?;
         let tells = match accept.notice_of {
             Some(of) => self.tells(of).await,
             None => None,

@@ -1,18 +1,23 @@
 //! Who is next: a pure function of state and time.
 //!
-//! Waiting messages stand in lanes, one per destination (or domain, before the first attempt), and lanes take turns; so
-//! do destinations when deliveries are handed out. Ten thousand messages to a dead host therefore cost another message
-//! one turn. Times are milliseconds on a scale of the caller's that never jumps.
+//! Waiting messages stand in lanes; destinations (or domains, before the first attempt) take turns, and so do senders at
+//! one destination; so do destinations when deliveries are handed out. A hundred thousand messages to a dead host, or of
+//! one sender, therefore cost another message one turn (`simulation.rs` prints what). Times are milliseconds on a scale of
+//! the caller's that never jumps.
 
 mod lanes;
+mod share;
+#[cfg(test)]
+mod simulation;
 mod turns;
+mod waiting;
 
 use std::time::Duration;
 
 use message::Id;
 
 pub(crate) use lanes::{Lane, Lanes};
-pub(crate) use turns::Turns;
+pub(crate) use turns::{Answer, Turns};
 
 use crate::config::ScheduleConfig;
 

@@ -181,7 +181,7 @@ async fn a_slow_destination_with_a_thousand_messages_delays_nobody() {
     while let Some(delivery) = next_within(&queue, SECOND).await {
         if delivery.route.destination() == "mx:slow.test" {
             slow.push(delivery);
-            assert!(slow.len() <= 20, "twenty at once for one destination");
+            assert!(slow.len() <= 2, "few at once for a destination that has not answered yet");
         } else {
             others += 1;
             delivery
@@ -190,7 +190,7 @@ async fn a_slow_destination_with_a_thousand_messages_delays_nobody() {
                 .unwrap();
         }
     }
-    assert_eq!((slow.len(), others), (20, 10));
+    assert_eq!((slow.len(), others), (2, 10));
     assert_eq!(slow[0].content().unwrap().read(0, 9).unwrap(), &HEAD.as_bytes()[..9]);
     drop(slow);
 }

@@ -12,6 +12,7 @@ use crate::delivery::Delivery;
 use crate::error::Error;
 use crate::fate;
 use crate::message::{Outcome, RecipientState};
+use crate::schedule::Answer;
 
 /// A delivery that is ready or in hand.
 pub(super) struct Handed {
@@ -52,7 +53,7 @@ impl Manager {
                     delivery.home = None;
                     handed.in_hand = false;
                     let destination = handed.destination.clone();
-                    self.turns.back(&destination);
+                    self.turns.back(&destination, Answer::Unknown);
                     self.turns.add(&destination, number);
                     return;
                 }
@@ -68,7 +69,7 @@ impl Manager {
         done: Option<Durable>,
     ) {
         let Some(handed) = self.handed.remove(&number) else { return };
-        self.turns.back(&handed.destination);
+        self.turns.back(&handed.destination, answer_of(&outcomes));
         let Some(loaded) = self.loaded.get_mut(&handed.id) else { return };
         loaded.open.remove(&number);
         loaded.done.extend(done);
@@ -136,4 +137,23 @@ impl Manager {
             let _ = done.send(Err(Error::Closed));
         }
     }
+}
+
+/// What outcomes say of their destination: a host that speaks, if only to refuse, is there.
+fn answer_of(outcomes: &[(usize, Outcome)]) -> Answer {
+    let mut answer = Answer::Unknown;
+    for (_, outcome) in outcomes {
+        answer = match outcome {
+            Outcome::Delivered { .. } | Outcome::Relayed { .. } | Outcome::Failed { .. } => {
+                return Answer::Answered;
+            }
+            // RFC 5321 §4.2.3: 421 closes the channel.
+            Outcome::Deferred { reply, peer: Some(_), .. } if reply.code() != 421 => {
+                return Answer::Answered;
+            }
+            Outcome::Deferred { .. } | Outcome::NotTried { .. } => Answer::Silent,
+            Outcome::Hold { .. } | Outcome::Discard => answer,
+        };
+    }
+    answer
 }

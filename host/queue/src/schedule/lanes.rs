@@ -1,55 +1,108 @@
-//! Waiting messages, by lane and time.
+//! Waiting messages, by destination, class, sender and time.
+//!
+//! A message stands in a lane: those of its destination, its class of priority and its group of senders. Whose turn it
+//! is is decided from the outside in: a class, then a destination in it, then a group of senders, then the earliest. So
+//! neither a destination nor a sender with a hundred thousand messages costs another one more than a turn.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use message::Id;
 
+use super::share::{Share, Tier};
+use super::waiting::Waiting;
+use crate::priority::Class;
+
 /// Names a lane while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Lane(u32);
 
-/// All lanes. A message stands in one lane, or is out (being worked on); each lane has so many out at once.
+/// All lanes. A message stands in one, or is out (being worked on); each destination has so many out at once.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    most_out: usize,
-    names: HashMap<Arc<str>, Lane>,
+    share: Share,
+    /// Messages that are out.
+    out: usize,
+    names: HashMap<Arc<str>, Place>,
+    destinations: Vec<Destination>,
+    unused_places: Vec<Place>,
+    /// By what messages of a lane have in common.
+    keys: HashMap<(Place, Class, u8), Lane>,
     lanes: Vec<Line>,
     unused: Vec<Lane>,
-    /// When each lane that is not in the ring has its first message due.
+    /// When each lane that has nothing due has its first message due.
     alarms: BTreeSet<(u64, Lane)>,
-    /// Lanes with something due, in turn.
-    ring: VecDeque<Lane>,
+    /// Destinations that have something due and may have one more out, in turn, by class.
+    rings: [VecDeque<Place>; CLASSES],
+    /// Those that had to leave the ring because places were scarce.
+    starved: BTreeSet<(Class, Place)>,
+    turn: u32,
 }
 
+/// Names a destination while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Place(u32);
+
 #[derive(Debug, Default)]
-struct Line {
+struct Destination {
     name: Option<Arc<str>>,
-    waiting: BTreeSet<(u64, Id)>,
+    /// Messages that know one of its lanes, waiting or not.
+    members: usize,
     out: usize,
+    streams: [Stream; CLASSES],
+}
+
+/// What one class has due at one destination.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Lanes with something due, in turn.
+    ring: VecDeque<Lane>,
+    /// It stands in the ring of its class.
+    queued: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    place: Place,
+    class: Class,
+    group: u8,
+    waiting: Waiting,
     alarm: Option<u64>,
-    in_ring: bool,
-    /// Messages that know this lane, waiting or not.
+    /// It stands in the ring of its stream.
+    queued: bool,
     members: usize,
 }
 
 impl Lanes {
-    pub(crate) fn new(most_out: usize) -> Self {
+    /// `active` messages may be out in all, `most_out` of one destination.
+    pub(crate) fn new(active: usize, most_out: usize) -> Self {
         Self {
-            most_out: most_out.max(1),
+            share: Share::new(active, most_out),
+            out: 0,
             names: HashMap::new(),
+            destinations: Vec::new(),
+            unused_places: Vec::new(),
+            keys: HashMap::new(),
             lanes: Vec::new(),
             unused: Vec::new(),
             alarms: BTreeSet::new(),
-            ring: VecDeque::new(),
+            rings: Default::default(),
+            starved: BTreeSet::new(),
+            turn: 0,
         }
     }
 
-    /// A message joins the lane of that name. [`Lanes::leave`] when it is gone or goes elsewhere.
-    pub(crate) fn join(&mut self, name: &str) -> Lane {
-        let lane = match self.names.get(name) {
+    /// A message of this destination, class and sender joins its lane. [`Lanes::leave`] when it is gone or goes elsewhere.
+    pub(crate) fn join(&mut self, destination: &str, class: Class, group: u8) -> Lane {
+        let place = match self.names.get(destination) {
+            Some(place) => *place,
+            None => self.make_place(destination),
+        };
+        self.place(place).members += 1;
+        let key = (place, class, group % GROUPS);
+        let lane = match self.keys.get(&key) {
             Some(lane) => *lane,
-            None => self.make(name),
+            None => self.make_lane(key),
         };
         self.line(lane).members += 1;
         lane
@@ -59,19 +112,25 @@ impl Lanes {
     pub(crate) fn leave(&mut self, lane: Lane) {
         let line = self.line(lane);
         line.members -= 1;
-        if line.members == 0 {
+        let (place, members) = (line.place, line.members);
+        if members == 0 {
+            self.end_lane(lane);
+        }
+        let destination = self.place(place);
+        destination.members -= 1;
+        if destination.members == 0 {
             // Peers make up as many domains as they like: nothing may stay of them.
-            let line = std::mem::take(line);
-            if let Some(name) = line.name {
+            let gone = std::mem::take(destination);
+            if let Some(name) = gone.name {
                 self.names.remove(&name);
             }
-            if let Some(alarm) = line.alarm {
-                self.alarms.remove(&(alarm, lane));
+            for (ring, _) in
+                self.rings.iter_mut().zip(&gone.streams).filter(|(_, stream)| stream.queued)
+            {
+                ring.retain(|other| *other != place);
             }
-            if line.in_ring {
-                self.ring.retain(|other| *other != lane);
-            }
-            self.unused.push(lane);
+            self.starved.retain(|(_, other)| *other != place);
+            self.unused_places.push(place);
         }
     }
 
@@ -91,25 +150,13 @@ impl Lanes {
     pub(crate) fn take(&mut self, now: u64) -> Option<(Lane, Id)> {
         while let Some(&(due, lane)) = self.alarms.first().filter(|(due, _)| *due <= now) {
             self.alarms.remove(&(due, lane));
-            let line = self.line(lane);
-            line.alarm = None;
-            line.in_ring = true;
-            self.ring.push_back(lane);
+            self.line(lane).alarm = None;
+            self.ready(lane);
         }
-        for _ in 0..self.ring.len() {
-            let lane = self.ring.pop_front()?;
-            let most = self.most_out;
-            let line = self.line(lane);
-            line.in_ring = false;
-            let due = line.waiting.first().copied().filter(|(due, _)| *due <= now);
-            let taken = due.filter(|_| line.out < most);
-            if let Some(first) = taken {
-                line.waiting.remove(&first);
-                line.out += 1;
-            }
-            self.set_alarm(lane);
-            if let Some((_, id)) = taken {
-                return Some((lane, id));
+        while let Some((class, place)) = self.next_stream() {
+            if let Some(taken) = self.take_from(class, place, now) {
+                self.turn = self.turn.wrapping_add(1);
+                return Some(taken);
             }
         }
         None
@@ -117,38 +164,100 @@ impl Lanes {
 
     /// A message that was taken is out no more.
     pub(crate) fn back(&mut self, lane: Lane) {
-        let line = self.line(lane);
-        line.out = line.out.saturating_sub(1);
-        self.set_alarm(lane);
+        let place = self.line(lane).place;
+        let before = self.share.tier(self.out);
+        self.out = self.out.saturating_sub(1);
+        let destination = self.place(place);
+        destination.out = destination.out.saturating_sub(1);
+        for class in Class::ALL {
+            self.join_ring(class, place);
+        }
+        if self.share.tier(self.out) < before {
+            for (class, place) in std::mem::take(&mut self.starved) {
+                self.join_ring(class, place);
+            }
+        }
     }
 
     /// When there will be something to take; in the past if there is now.
     pub(crate) fn next_due(&self) -> Option<u64> {
         let alarm = self.alarms.first().map(|(due, _)| *due);
-        if self.ring.is_empty() { alarm } else { Some(0) }
+        if self.rings.iter().all(VecDeque::is_empty) { alarm } else { Some(0) }
     }
 
-    fn make(&mut self, name: &str) -> Lane {
-        let name: Arc<str> = name.into();
-        let lane = self.unused.pop().unwrap_or_else(|| {
-            let number = u32::try_from(self.lanes.len()).expect("fewer lanes than messages");
-            self.lanes.push(Line::default());
-            Lane(number)
-        });
-        self.line(lane).name = Some(Arc::clone(&name));
-        self.names.insert(name, lane);
-        lane
+    /// The next destination of the class whose turn it is. Most turns are of the highest class that has something due;
+    /// some are of the others first, so that nobody waits for ever.
+    fn next_stream(&mut self) -> Option<(Class, Place)> {
+        let order = match self.turn % 16 {
+            15 => [Class::Low, Class::Normal, Class::High],
+            3 | 7 | 11 => [Class::Normal, Class::High, Class::Low],
+            _ => [Class::High, Class::Normal, Class::Low],
+        };
+        order.into_iter().find_map(|class| Some((class, self.rings[class as usize].pop_front()?)))
     }
 
-    /// A lane outside the ring has an alarm if it has something waiting and may have one more out.
-    fn set_alarm(&mut self, lane: Lane) {
-        let most = self.most_out;
+    fn take_from(&mut self, class: Class, place: Place, now: u64) -> Option<(Lane, Id)> {
+        let tier = self.share.tier(self.out);
+        let limit = self.share.of_one(tier);
+        let destination = self.place(place);
+        destination.streams[class as usize].queued = false;
+        if destination.out >= limit {
+            // Back when there are more places, or one of its own.
+            if tier > Tier::Ample {
+                self.starved.insert((class, place));
+            }
+            return None;
+        }
+        while let Some(lane) = self.place(place).streams[class as usize].ring.pop_front() {
+            let line = self.line(lane);
+            line.queued = false;
+            let first = line.waiting.first().filter(|(due, _)| *due <= now);
+            if let Some(first) = first {
+                line.waiting.remove(&first);
+            }
+            if line.waiting.first().is_some_and(|(due, _)| due <= now) {
+                self.ready(lane);
+            } else {
+                self.set_alarm(lane);
+            }
+            if let Some((_, id)) = first {
+                self.out += 1;
+                self.place(place).out += 1;
+                self.join_ring(class, place);
+                return Some((lane, id));
+            }
+        }
+        None
+    }
+
+    /// A lane has something due.
+    fn ready(&mut self, lane: Lane) {
         let line = self.line(lane);
-        if line.in_ring {
+        let (class, place) = (line.class, line.place);
+        if !std::mem::replace(&mut line.queued, true) {
+            self.place(place).streams[class as usize].ring.push_back(lane);
+        }
+        self.join_ring(class, place);
+    }
+
+    /// A stream stands in the ring of its class if it has something due and its destination may have one more out.
+    fn join_ring(&mut self, class: Class, place: Place) {
+        let limit = self.share.of_one(Tier::Ample);
+        let destination = &mut self.destinations[place.0 as usize];
+        let stream = &mut destination.streams[class as usize];
+        if !stream.queued && !stream.ring.is_empty() && destination.out < limit {
+            stream.queued = true;
+            self.rings[class as usize].push_back(place);
+        }
+    }
+
+    /// A lane that has nothing due has an alarm for its first.
+    fn set_alarm(&mut self, lane: Lane) {
+        let line = &mut self.lanes[lane.0 as usize];
+        if line.queued {
             return;
         }
-        let first = line.waiting.first().map(|(due, _)| *due);
-        let wanted = first.filter(|_| line.out < most);
+        let wanted = line.waiting.first().map(|(due, _)| due);
         let before = std::mem::replace(&mut line.alarm, wanted);
         if before != wanted {
             if let Some(alarm) = before {
@@ -160,70 +269,70 @@ impl Lanes {
         }
     }
 
+    fn make_place(&mut self, name: &str) -> Place {
+        let name: Arc<str> = name.into();
+        let place = self.unused_places.pop().unwrap_or_else(|| {
+            self.destinations.push(Destination::default());
+            Place(number(self.destinations.len() - 1))
+        });
+        self.place(place).name = Some(Arc::clone(&name));
+        self.names.insert(name, place);
+        place
+    }
+
+    fn make_lane(&mut self, key: (Place, Class, u8)) -> Lane {
+        let (place, class, group) = key;
+        let waiting = Waiting::default();
+        let line = Line { place, class, group, waiting, alarm: None, queued: false, members: 0 };
+        let lane = match self.unused.pop() {
+            Some(lane) => {
+                *self.line(lane) = line;
+                lane
+            }
+            None => {
+                self.lanes.push(line);
+                Lane(number(self.lanes.len() - 1))
+            }
+        };
+        self.keys.insert(key, lane);
+        lane
+    }
+
+    fn end_lane(&mut self, lane: Lane) {
+        let line = self.line(lane);
+        line.waiting = Waiting::default();
+        let (place, class, group) = (line.place, line.class, line.group);
+        let queued = std::mem::take(&mut line.queued);
+        if let Some(alarm) = line.alarm.take() {
+            self.alarms.remove(&(alarm, lane));
+        }
+        if queued {
+            self.place(place).streams[class as usize].ring.retain(|other| *other != lane);
+        }
+        self.keys.remove(&(place, class, group));
+        self.unused.push(lane);
+    }
+
+    fn place(&mut self, place: Place) -> &mut Destination {
+        &mut self.destinations[place.0 as usize]
+    }
+
     fn line(&mut self, lane: Lane) -> &mut Line {
         &mut self.lanes[lane.0 as usize]
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(number: u32) -> Id {
-        Id::new(std::time::UNIX_EPOCH, number)
-    }
-
-    #[test]
-    fn lanes_take_turns_whatever_their_length() {
-        let mut lanes = Lanes::new(1000);
-        for number in 0..100 {
-            let lane = lanes.join("dead.example");
-            lanes.wait(lane, 0, id(number));
-        }
-        let small = lanes.join("small.example");
-        lanes.wait(small, 5, id(1000));
-        let order: Vec<_> = (0..4).filter_map(|_| lanes.take(10)).map(|(_, id)| id).collect();
-        assert_eq!(order, [id(0), id(1000), id(1), id(2)]);
-    }
-
-    #[test]
-    fn a_lane_has_only_so_many_out() {
-        let mut lanes = Lanes::new(2);
-        let lane = lanes.join("a.example");
-        for number in 0..5 {
-            lanes.wait(lane, 0, id(number));
-        }
-        assert!(lanes.take(0).is_some() && lanes.take(0).is_some());
-        assert_eq!(lanes.take(0), None);
-        assert_eq!(lanes.next_due(), None, "nothing to wake up for");
-        lanes.back(lane);
-        assert_eq!(lanes.take(0), Some((lane, id(2))));
-    }
-
-    #[test]
-    fn nothing_is_taken_before_it_is_due_and_the_earliest_comes_first() {
-        let mut lanes = Lanes::new(9);
-        let lane = lanes.join("a.example");
-        lanes.wait(lane, 20, id(1));
-        lanes.wait(lane, 10, id(2));
-        assert_eq!((lanes.take(9), lanes.next_due()), (None, Some(10)));
-        assert_eq!(lanes.take(10), Some((lane, id(2))));
-        assert_eq!((lanes.take(19), lanes.next_due()), (None, Some(20)));
-        lanes.cancel(lane, 20, id(1));
-        assert_eq!((lanes.take(30), lanes.next_due()), (None, None));
-    }
-
-    #[test]
-    fn a_lane_that_everybody_left_leaves_nothing() {
-        let mut lanes = Lanes::new(9);
-        for number in 0..1000 {
-            let lane = lanes.join(&format!("{number}.example"));
-            lanes.wait(lane, 0, id(number));
-            assert!(lanes.take(0).is_some());
-            lanes.back(lane);
-            lanes.leave(lane);
-        }
-        assert_eq!((lanes.lanes.len(), lanes.names.len(), lanes.alarms.len()), (1, 0, 0));
-        assert!(lanes.ring.is_empty());
-    }
+fn number(index: usize) -> u32 {
+    u32::try_from(index)
+        .expect("fewer lanes than messages, and fewer of those than four thousand million")
 }
+
+/// Groups of senders at one destination. Two senders of one group share its turn; with more groups fewer do, but a turn
+/// of every group is longer.
+const GROUPS: u8 = 64;
+
+const CLASSES: usize = Class::ALL.len();
+
+#[cfg(test)]
+#[path = "lanes/tests.rs"]
+mod tests;
