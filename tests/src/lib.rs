@@ -2,6 +2,7 @@
 //! reads what they stored. It knows nothing of the inside of the rooms; what it uses is what an
 //! administrator has: a configuration file, sockets, signals, folders.
 
+pub mod bombs;
 pub mod client;
 pub mod corpora;
 pub mod dns;

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program.
 
 mod check;
+mod compile;
 mod plugin;
 mod queue;
 mod run;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::compile::compiler;
 use crate::config::{Config, Fault};
 
 /// The configuration that is used when none is named.
@@ -42,6 +44,9 @@ enum Command {
     Why(why::Why),
     /// Make password hashes for [[user]]
     User(user::User),
+    /// Compile a component from stdin to stdout: what the server starts for each plugin it does not know yet
+    #[command(hide = true)]
+    Compile(compile::Compile),
 }
 
 /// Which configuration.
@@ -62,6 +67,7 @@ impl Line {
             Command::Plugin(plugin) => plugin.run(),
             Command::Why(why) => why.run(),
             Command::User(user) => user.run(),
+            Command::Compile(compile) => compile.run(),
         }
     }
 }

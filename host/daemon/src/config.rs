@@ -3,6 +3,7 @@
 //! `run` and `check` share this path. What a key means, its default and its limits stand at the field it fills; the files in
 //! `config/` show them at work.
 
+mod plugins;
 mod reader;
 mod sections;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use policy::CompilerLimits;
 use smtp::{Domain, Mailbox, Route};
 use toml::de::DeTable;
 
@@ -58,8 +60,8 @@ pub(crate) struct Config {
     pub(crate) tables: Vec<Table>,
     /// The plugins, in the order in which they are asked.
     pub(crate) plugins: Vec<Plugin>,
-    /// Threads that run plugins.
-    pub(crate) policy_threads: usize,
+    /// What all plugins share.
+    pub(crate) policy: Policy,
     /// Where administrators and monitoring connect.
     pub(crate) admin: Admin,
 }
@@ -249,6 +251,15 @@ pub(crate) enum TableKind {
     Cidr,
     /// An address, then `@domain`, then the nearest `.parent`.
     Address,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// Threads that run plugins.
+    pub(crate) threads: usize,
+    /// What the compilation of one plugin may use up.
+    pub(crate) compiler: CompilerLimits,
 }
 
 /// `[[plugin]]`

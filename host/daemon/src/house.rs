@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use self::watch::Watch;
 use crate::admin::{self, Office};
+use crate::command::compiler;
 use crate::config::{Config, Fault};
 use crate::wiring;
 
@@ -62,7 +63,8 @@ impl House {
 
         let tables = Tables::load(wiring::tables(&config)).map_err(|faults| all(&faults))?;
         let mut host = HostConfig::new(config.folder("policy"), resolver.clone());
-        host.threads = config.policy_threads;
+        host.threads = config.policy.threads;
+        host.compiler = compiler(config.policy.compiler);
         host.tables = tables;
         let policy = Host::new(host)?;
         let chain = policy.load(wiring::plugins(&config)).await;
@@ -199,6 +201,7 @@ pub(crate) async fn check(config: &Config) -> Vec<String> {
 async fn check_plugins(config: &Config, tables: Tables) -> Result<Vec<String>> {
     let folder = tempfile::tempdir().context("a folder for the check")?;
     let mut host = HostConfig::new(folder.path(), wiring::resolver(config)?);
+    host.compiler = compiler(config.policy.compiler);
     host.tables = tables;
     match Host::new(host)?.load(wiring::plugins(config)).await {
         Ok(_) => Ok(Vec::new()),

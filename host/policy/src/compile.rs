@@ -1,13 +1,18 @@
 //! From the octets of a component to machine code, and the cache of it.
 //!
-//! Machine code from a file is as powerful as this program. So the cache lies in a directory that only this user may
+//! The compiler runs in a child ([`child`]); the server loads what the child made, and nothing else. Machine code from a file is as powerful as this program. So the cache lies in a directory that only this user may
 //! enter, and each file carries an authentication code under a key that lies beside the state: what was changed, cut or
 //! put there by somebody else is refused and compiled again.
 
+mod child;
+
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -15,23 +20,38 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::error::Error;
+use crate::host::Clock;
+
+pub use child::{Compiler, CompilerChild, CompilerLimits, serve_compiler};
 
 /// Compiled components on disk.
 pub(crate) struct Cache {
     directory: PathBuf,
     key: [u8; 32],
+    /// One at a time: however many components want to be compiled, mail keeps the rest of the machine.
+    compiler: Mutex<Compiler>,
+    /// What the compiler gave up on lately, and why: a reload does not spend the same minute again.
+    refused: Mutex<HashMap<[u8; 32], (Duration, String)>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Cache {
     /// Opens or makes the cache; `key` is a file that only we can read.
-    pub(crate) fn open(directory: &Path, key: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(
+        directory: &Path,
+        key: &Path,
+        compiler: Compiler,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         private_directory(directory)?;
         let fault = |source| Error::Directory {
             what: "cannot use the key of the plugin cache",
             path: key.into(),
             source,
         };
-        Ok(Self { directory: directory.into(), key: read_or_make_key(key).map_err(fault)? })
+        let key = read_or_make_key(key).map_err(fault)?;
+        let (compiler, refused) = (Mutex::new(compiler), Mutex::default());
+        Ok(Self { directory: directory.into(), key, compiler, refused, clock })
     }
 
     /// The machine code of a component, from the cache or from the compiler. Takes up to seconds: not for a thread that
@@ -48,11 +68,29 @@ impl Cache {
         {
             return Ok(component);
         }
-        let code = compile(engine, wasm)?;
+        check(wasm)?;
+        let code = self.compile(engine, wasm, digest)?;
         if let Err(error) = self.write(&path, digest, &code) {
             tracing::warn!(path = %path.display(), %error, "cannot keep a compiled plugin");
         }
         load(engine, &code)
+    }
+
+    fn compile(&self, engine: &Engine, wasm: &[u8], digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+        let compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = match &*compiler {
+            Compiler::Here => return compile(engine, wasm),
+            Compiler::Child(child) => child,
+        };
+        let now = self.clock.monotonic();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, (since, _)| now.saturating_sub(*since) < REMEMBERED);
+        if let Some((_, why)) = refused.get(digest) {
+            return Err(why.clone());
+        }
+        child.compile(wasm).inspect_err(|why| {
+            refused.insert(*digest, (now, why.clone()));
+        })
     }
 
     fn read(&self, path: &Path, digest: &[u8; 32]) -> Option<Vec<u8>> {
@@ -88,8 +126,14 @@ impl Cache {
     }
 }
 
-/// The one place where a compiler runs. It trusts the component with our time and memory, not with more.
+/// The one place where a compiler runs.
 fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
+    check(wasm)?;
+    engine.precompile_component(wasm).map_err(|error| format!("does not compile: {error:#}"))
+}
+
+/// What can be seen without a compiler.
+fn check(wasm: &[u8]) -> Result<(), String> {
     if wasm.len() > MAX_COMPONENT_OCTETS {
         return Err(format!("{} octets, at most {MAX_COMPONENT_OCTETS} are compiled", wasm.len()));
     }
@@ -100,7 +144,7 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
     if wasm.get(6..8) == Some(&[0, 0]) {
         return Err("this is a core module, not a component; build it for wasm32-wasip2".into());
     }
-    engine.precompile_component(wasm).map_err(|error| format!("does not compile: {error:#}"))
+    Ok(())
 }
 
 fn load(engine: &Engine, code: &[u8]) -> Result<Component, String> {
@@ -170,6 +214,8 @@ pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// For so long the compiler is not asked again about a component that it gave up on.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// HMAC-SHA256.
 const CODE_OCTETS: usize = 32;
 /// Four times what a component of Python with its standard library has.
@@ -181,6 +227,11 @@ mod tests {
 
     const EMPTY: &str = "(component)";
 
+    fn open(directory: &Path) -> Cache {
+        let (cache, key) = (directory.join("cache"), directory.join("key"));
+        Cache::open(&cache, &key, Compiler::Here, Arc::new(crate::SystemClock)).unwrap()
+    }
+
     fn engine() -> Engine {
         crate::engine::engine(4).unwrap()
     }
@@ -189,8 +240,7 @@ mod tests {
     fn a_flipped_bit_is_refused_and_compiled_again() {
         let directory = tempfile::tempdir().unwrap();
         let (engine, wasm) = (engine(), wat::parse_str(EMPTY).unwrap());
-        let cache =
-            Cache::open(&directory.path().join("cache"), &directory.path().join("key")).unwrap();
+        let cache = open(directory.path());
         let digest: [u8; 32] = Sha256::digest(&wasm).into();
         cache.component(&engine, &wasm, &digest).unwrap();
         let path = std::fs::read_dir(directory.path().join("cache"))
@@ -221,7 +271,7 @@ mod tests {
         let path = directory.path().join("cache");
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Cache::open(&path, &directory.path().join("key")).unwrap();
+        open(directory.path());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let key = std::fs::metadata(directory.path().join("key")).unwrap();
         assert_eq!(key.permissions().mode() & 0o777, 0o600);

@@ -24,6 +24,11 @@ pub(crate) fn engine(slots: u32) -> Result<Engine, Error> {
     }
 }
 
+/// The engine of a process that compiles and runs nothing: the same settings, so that the code is the same, and no pool.
+pub(crate) fn compiling() -> Result<Engine, Error> {
+    Engine::new(&config()).map_err(|error| Error::Engine(format!("{error:#}")))
+}
+
 fn config() -> Config {
     let mut config = Config::new();
     // Only what stable tools emit and our hosts need. Each proposal that is off is code that no component can reach.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
 use crate::chain::{Chain, Guests, Services};
-use crate::compile::{Cache, private_directory};
+use crate::compile::{Cache, Compiler, private_directory};
 use crate::config::PluginConfig;
 use crate::engine::{self, Ticker};
 use crate::error::{Error, LoadError};
@@ -29,6 +29,8 @@ pub struct HostConfig {
     pub state_dir: PathBuf,
     /// Compiled plugins. Private to this user; may be emptied at any time.
     pub cache_dir: PathBuf,
+    /// Who compiles plugins. Default: this process, which is for tests; a server takes [`Compiler::Child`].
+    pub compiler: Compiler,
     /// Threads for plugins that run longer than a tick. Default 2.
     pub threads: usize,
     /// How often a running plugin is interrupted; also the unit of its budget. Default 2 ms, 1 to 5 ms are sensible.
@@ -54,6 +56,7 @@ impl HostConfig {
         Self {
             cache_dir: directory.join("cache"),
             state_dir: directory,
+            compiler: Compiler::Here,
             threads: 2,
             tick: Duration::from_millis(2),
             slots: 1000,
@@ -121,7 +124,12 @@ impl Host {
     /// Starts the host with an empty chain. Call it inside the runtime of the server: DNS queries of plugins run there.
     pub fn new(config: HostConfig) -> Result<Arc<Self>, Error> {
         private_directory(&config.state_dir)?;
-        let cache = Cache::open(&config.cache_dir, &config.state_dir.join("cache.key"))?;
+        let cache = Cache::open(
+            &config.cache_dir,
+            &config.state_dir.join("cache.key"),
+            config.compiler,
+            config.clock.clone(),
+        )?;
         let kv = Store::open(&config.state_dir.join("kv"), &config.kv, config.clock.clone())?;
         let engine = engine::engine(config.slots)?;
         let ticker = Ticker::start(&engine, config.tick)?;

@@ -30,6 +30,7 @@ mod verdict;
 mod wasi;
 
 pub use chain::{Chain, PluginInfo, Stage};
+pub use compile::{Compiler, CompilerChild, CompilerLimits, serve_compiler};
 pub use config::{Component, EditGrant, Grants, OnError, PluginConfig, PluginLimits};
 pub use content::ContentView;
 pub use error::{Error, LoadError};

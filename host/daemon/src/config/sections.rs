@@ -11,8 +11,8 @@ use smtp::{Domain, Mailbox, Route};
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
-    Address, Admin, Component, Config, Delivery, Dns, Grants, Limits, Listener, LocalDomain, Log,
-    Login, OnError, Plugin, PluginLimits, Queue, Role, RouteRule, Table, TableKind, Tls, User,
+    Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Queue, Role,
+    RouteRule, Table, TableKind, Tls, User, plugins,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,9 +48,9 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         plugins: root
             .tables("plugin")
             .into_iter()
-            .filter_map(|entry| plugin(entry, &tables))
+            .filter_map(|entry| plugins::plugin(entry, &tables))
             .collect(),
-        policy_threads: policy(root.table("policy")),
+        policy: plugins::room(root.table("policy")),
         admin: admin(root.table("admin"), &data),
         listeners,
         tables,
@@ -342,17 +342,6 @@ fn delivery(section: Option<Reader<'_>>) -> Delivery {
     delivery
 }
 
-fn policy(section: Option<Reader<'_>>) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let Some(section) = section else { return cores };
-    let threads = section.get_or("threads", cores);
-    if threads == 0 {
-        section.fault("threads", "plugins need a thread");
-    }
-    section.finish();
-    threads.max(1)
-}
-
 fn table(section: Reader<'_>) -> Option<Table> {
     let kinds =
         [("exact", TableKind::Exact), ("cidr", TableKind::Cidr), ("address", TableKind::Address)];
@@ -363,96 +352,6 @@ fn table(section: Reader<'_>) -> Option<Table> {
     }
     section.finish();
     Some(Table { name: name?, file: file?, kind })
-}
-
-fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
-    let name = section.require::<String>("name");
-    let well_formed =
-        |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if name.as_ref().is_some_and(|name| name.is_empty() || !well_formed(name)) {
-        section.fault("name", "letters, digits, '-', '_' and '.' make a plugin's name");
-    }
-    let component =
-        section.require::<String>("component").map(|text| match text.strip_prefix("bundled:") {
-            Some(bundled) => Component::Bundled(bundled.to_owned()),
-            None => Component::File(text.into()),
-        });
-    check_component(&section, component.as_ref());
-    let sha256 = section.get::<String>("sha256").map(|digest| digest.to_ascii_lowercase());
-    if sha256
-        .as_ref()
-        .is_some_and(|hex| hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        section.fault("sha256", "a SHA-256 digest is 64 hexadecimal digits");
-    }
-    let choices = [("defer", OnError::Defer), ("pass", OnError::Pass), ("reject", OnError::Reject)];
-    let on_error = section.choice("on-error", &choices, OnError::Defer);
-    let grants = grants(section.table("grants"), tables);
-    let limits = plugin_limits(section.table("limits"));
-    let config = section.get_or("config", serde_json::Value::Object(serde_json::Map::new()));
-    let line = section.line();
-    section.finish();
-    Some(Plugin {
-        line,
-        name: name?,
-        component: component?,
-        sha256,
-        on_error,
-        grants,
-        limits,
-        config,
-    })
-}
-
-fn check_component(section: &Reader<'_>, component: Option<&Component>) {
-    match component {
-        Some(Component::Bundled(name)) if crate::bundled::find(name).is_none() => {
-            let names: Vec<&str> = crate::bundled::names().collect();
-            section.fault(
-                "component",
-                format!(
-                    "no plugin \"{name}\" comes with the server; these do: {}",
-                    names.join(", ")
-                ),
-            );
-        }
-        Some(Component::File(path)) if !path.is_file() => {
-            section.fault("component", format!("there is no file {}", path.display()));
-        }
-        Some(_) | None => {}
-    }
-}
-
-fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
-    let Some(section) = section else { return Grants::default() };
-    let grants = Grants {
-        kv: section.get_or("kv", false),
-        dns: section.get_or("dns", false),
-        lookup: section.get_or("lookup", Vec::new()),
-        edit: section.get_or("edit", Vec::new()),
-    };
-    for name in grants.lookup.iter().filter(|name| !tables.iter().any(|table| table.name == **name))
-    {
-        section.fault("lookup", format!("there is no [[table]] with the name \"{name}\""));
-    }
-    let edits = ["reverse-path", "recipients", "route", "header", "body"];
-    for word in grants.edit.iter().filter(|word| !edits.contains(&word.as_str())) {
-        section.fault("edit", format!("\"{word}\" is not one of {}", edits.join(", ")));
-    }
-    section.finish();
-    grants
-}
-
-fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
-    let Some(section) = section else { return PluginLimits::default() };
-    let limits = PluginLimits {
-        cpu: section.get("cpu"),
-        cpu_data: section.get("cpu-data"),
-        wall: section.get("wall"),
-        memory: section.get::<ByteSize>("memory").map(|size| size.0),
-    };
-    section.finish();
-    limits
 }
 
 fn admin(section: Option<Reader<'_>>, data: &Path) -> Admin {

@@ -86,7 +86,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("dns", same(&old.dns, &new.dns)),
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),
-        ("policy", old.policy_threads == new.policy_threads),
+        ("policy", same(&old.policy, &new.policy)),
         ("admin", same(&old.admin, &new.admin)),
     ];
     for (section, _) in sections.iter().filter(|(_, same)| !*same) {

@@ -1,0 +1,125 @@
+//! The sections about plugins: raw TOML in, checked values out.
+
+use std::time::Duration;
+
+use policy::CompilerLimits;
+
+use super::reader::Reader;
+use super::value::ByteSize;
+use super::{Component, Grants, OnError, Plugin, PluginLimits, Policy, Table};
+
+/// `[policy]`
+pub(super) fn room(section: Option<Reader<'_>>) -> Policy {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = CompilerLimits::default();
+    let mut policy = Policy { threads: cores, compiler: default };
+    let Some(section) = section else { return policy };
+    policy.threads = section.get_or("threads", cores);
+    if policy.threads == 0 {
+        section.fault("threads", "plugins need a thread");
+    }
+    policy.compiler.cpu = section.get_or("compile-cpu", default.cpu);
+    if policy.compiler.cpu < Duration::from_secs(1) {
+        section.fault("compile-cpu", "the compiler needs a second");
+    }
+    policy.compiler.memory = section.get_or("compile-memory", ByteSize(default.memory)).0;
+    if policy.compiler.memory < SMALLEST_COMPILER {
+        section.fault("compile-memory", "the compiler needs 256 MiB of address space");
+    }
+    section.finish();
+    policy
+}
+
+/// `[[plugin]]`
+pub(super) fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
+    let name = section.require::<String>("name");
+    let well_formed =
+        |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if name.as_ref().is_some_and(|name| name.is_empty() || !well_formed(name)) {
+        section.fault("name", "letters, digits, '-', '_' and '.' make a plugin's name");
+    }
+    let component =
+        section.require::<String>("component").map(|text| match text.strip_prefix("bundled:") {
+            Some(bundled) => Component::Bundled(bundled.to_owned()),
+            None => Component::File(text.into()),
+        });
+    check_component(&section, component.as_ref());
+    let sha256 = section.get::<String>("sha256").map(|digest| digest.to_ascii_lowercase());
+    if sha256
+        .as_ref()
+        .is_some_and(|hex| hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        section.fault("sha256", "a SHA-256 digest is 64 hexadecimal digits");
+    }
+    let choices = [("defer", OnError::Defer), ("pass", OnError::Pass), ("reject", OnError::Reject)];
+    let on_error = section.choice("on-error", &choices, OnError::Defer);
+    let grants = grants(section.table("grants"), tables);
+    let limits = plugin_limits(section.table("limits"));
+    let config = section.get_or("config", serde_json::Value::Object(serde_json::Map::new()));
+    let line = section.line();
+    section.finish();
+    Some(Plugin {
+        line,
+        name: name?,
+        component: component?,
+        sha256,
+        on_error,
+        grants,
+        limits,
+        config,
+    })
+}
+
+fn check_component(section: &Reader<'_>, component: Option<&Component>) {
+    match component {
+        Some(Component::Bundled(name)) if crate::bundled::find(name).is_none() => {
+            let names: Vec<&str> = crate::bundled::names().collect();
+            section.fault(
+                "component",
+                format!(
+                    "no plugin \"{name}\" comes with the server; these do: {}",
+                    names.join(", ")
+                ),
+            );
+        }
+        Some(Component::File(path)) if !path.is_file() => {
+            section.fault("component", format!("there is no file {}", path.display()));
+        }
+        Some(_) | None => {}
+    }
+}
+
+fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
+    let Some(section) = section else { return Grants::default() };
+    let grants = Grants {
+        kv: section.get_or("kv", false),
+        dns: section.get_or("dns", false),
+        lookup: section.get_or("lookup", Vec::new()),
+        edit: section.get_or("edit", Vec::new()),
+    };
+    for name in grants.lookup.iter().filter(|name| !tables.iter().any(|table| table.name == **name))
+    {
+        section.fault("lookup", format!("there is no [[table]] with the name \"{name}\""));
+    }
+    let edits = ["reverse-path", "recipients", "route", "header", "body"];
+    for word in grants.edit.iter().filter(|word| !edits.contains(&word.as_str())) {
+        section.fault("edit", format!("\"{word}\" is not one of {}", edits.join(", ")));
+    }
+    section.finish();
+    grants
+}
+
+fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
+    let Some(section) = section else { return PluginLimits::default() };
+    let limits = PluginLimits {
+        cpu: section.get("cpu"),
+        cpu_data: section.get("cpu-data"),
+        wall: section.get("wall"),
+        memory: section.get::<ByteSize>("memory").map(|size| size.0),
+    };
+    section.finish();
+    limits
+}
+
+/// What the program itself takes, and some room.
+const SMALLEST_COMPILER: u64 = 256 << 20;
