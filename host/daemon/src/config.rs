@@ -173,8 +173,12 @@ pub(crate) struct User {
 pub(crate) struct RouteRule {
     /// `*`, a domain, or `.parent.domain`.
     pub(crate) to: String,
-    /// Where its mail goes.
-    pub(crate) via: Route,
+    /// Where its mail goes; none: to the hosts that its domain names in the DNS.
+    pub(crate) via: Option<Route>,
+    /// Which of our addresses its connections come from: one of each family at most.
+    pub(crate) source: net::Source,
+    /// Messages per time to each host.
+    pub(crate) rate: Option<delivery::Rate>,
 }
 
 /// `[credentials.NAME]`

@@ -89,7 +89,12 @@ pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> delivery::C
     delivery.local = local;
     let rules = config.routes.iter().filter_map(|rule| {
         let to = rule.to.parse().ok()?;
-        Some(delivery::RouteRule { to, via: Some(rule.via.clone()) })
+        Some(delivery::RouteRule {
+            to,
+            via: rule.via.clone(),
+            source: rule.source,
+            rate: rule.rate,
+        })
     });
     delivery.routes = rules.collect();
     let logins = config.credentials.iter().map(|(name, login)| {
@@ -106,6 +111,11 @@ pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> delivery::C
     delivery.limits.connections_per_host = config.delivery.connections_per_destination;
     delivery.limits.messages_per_connection = config.delivery.messages_per_connection;
     delivery.limits.idle_connection = config.delivery.idle_connection;
+    // A message that was put off because its host was down is really tried the next time.
+    let first_retry = config.queue.first_retry;
+    delivery.limits.down_first = delivery.limits.down_first.min(first_retry / 5);
+    delivery.limits.down_longest = delivery.limits.down_longest.min(first_retry);
+    delivery.greylist_retry = delivery.greylist_retry.min(first_retry);
     delivery
 }
 

@@ -1,13 +1,10 @@
 //! Sockets and TLS towards a host.
 
-use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+use std::{fmt, net::SocketAddr, path::Path};
 
-use net::{Stream, tls::Verification};
+use net::{Connected, Dialing, Stream, tls::Verification};
 use smtp::{Reply, TlsDemand};
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::{net::UnixStream, time::timeout};
 
 use crate::{House, resolve::Target};
 
@@ -37,24 +34,28 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Connects to one address.
-pub(crate) async fn tcp(house: &House, peer: &Peer, address: SocketAddr) -> Result<Stream, Reply> {
-    let limit = house.config.limits.connect;
-    match timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream.into()),
-        Ok(Err(error)) => Err(Reply::new(451, format!("4.4.1 No connection to {peer}: {error}"))),
-        Err(_) => Err(no_answer(peer, limit)),
-    }
+/// Connects to the first of these addresses that answers.
+pub(crate) async fn tcp(
+    house: &House,
+    target: &Target,
+    addresses: &[SocketAddr],
+) -> Result<Connected, Reply> {
+    let dialing = Dialing { source: target.source, ..Dialing::new(house.config.limits.connect) };
+    let connected = net::connect(addresses, &dialing).await;
+    connected.map_err(|error| {
+        Reply::new(451, format!("4.4.1 No connection to {}: {error}", target.name))
+    })
 }
 
 /// Connects to a socket of this machine.
-pub(crate) async fn unix(house: &House, peer: &Peer, path: &Path) -> Result<Stream, Reply> {
+pub(crate) async fn unix(house: &House, path: &Path) -> Result<Stream, Reply> {
     let limit = house.config.limits.connect;
-    match timeout(limit, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => Ok(stream.into()),
-        Ok(Err(error)) => Err(Reply::new(451, format!("4.4.1 No connection to {peer}: {error}"))),
-        Err(_) => Err(no_answer(peer, limit)),
-    }
+    let failed = match timeout(limit, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => return Ok(stream.into()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", limit.as_secs_f64()),
+    };
+    Err(Reply::new(451, format!("4.4.1 No connection to {}: {failed}", path.display())))
 }
 
 /// Makes TLS on a connection, as strictly as the target demands.
@@ -71,8 +72,4 @@ pub(crate) async fn tls(house: &House, stream: Stream, target: &Target) -> Resul
         .await;
     handshake
         .map_err(|error| Reply::new(451, format!("4.7.5 No TLS with {}: {error}", target.name)))
-}
-
-fn no_answer(peer: &Peer, limit: Duration) -> Reply {
-    Reply::new(451, format!("4.4.1 No connection to {peer}: no answer in {} s", limit.as_secs()))
 }

@@ -9,11 +9,16 @@ mod bounce;
 mod clock;
 mod config;
 mod content;
+mod course;
+mod destination;
 mod dial;
 mod lmtp;
 mod maildir;
 mod metric;
+mod pace;
 mod pool;
+mod rate;
+mod reading;
 mod report;
 mod resolve;
 mod router;
@@ -29,7 +34,12 @@ use net::{Resolver, tls::ClientTls};
 use policy::trace::Journal;
 use tokio::{sync::watch, task::JoinHandle};
 
-pub use self::config::{Config, Limits, RouteRule, RouteTarget};
+pub use self::{
+    config::{Config, Limits, RouteRule, RouteTarget},
+    destination::DestinationState,
+    pool::Destinations,
+    rate::{Rate, RateError},
+};
 use self::{maildir::Maildirs, pool::Pool, router::Router};
 
 /// The rooms below that delivery works with.
@@ -89,6 +99,18 @@ impl Delivery {
             tokio::spawn(pool::sweep(Arc::clone(&house), stopped)),
         ];
         Self { stopping, tasks, house }
+    }
+
+    /// The hosts that mail went to lately, as they are now.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<DestinationState> {
+        self.destinations_handle().snapshot()
+    }
+
+    /// The same for somebody who does not hold the room.
+    #[must_use]
+    pub fn destinations_handle(&self) -> Destinations {
+        self.house.pool.view()
     }
 
     /// Takes no more work, lets attempts under way go on for at most `grace`, then drops them:

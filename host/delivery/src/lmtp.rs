@@ -18,6 +18,8 @@ pub(crate) async fn resolve(house: &House, address: &LmtpAddress) -> Result<Targ
             dialect: Dialect::Lmtp,
             tls: TlsDemand::Opportunistic,
             credentials: None,
+            source: net::Source::default(),
+            preference: 0,
         }),
     }
 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use net::MxAnswer;
+use net::{MxAnswer, Source};
 use smtp::{AddressLiteral, Domain, Host, Reply, Route, TlsDemand, client::Dialect};
 
-use crate::{Config, House, clock, lmtp};
+use crate::{Config, House, clock, dial::Endpoint, lmtp};
 
 /// A host that may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub(crate) struct Target {
     pub(crate) tls: TlsDemand,
     /// The name of the credentials to log in with.
     pub(crate) credentials: Option<String>,
+    /// Which of our addresses it is called from.
+    pub(crate) source: Source,
+    /// As the MX record has it: hosts of the same preference may stand in for each other.
+    pub(crate) preference: u16,
 }
 
 /// Where a host can be reached.
@@ -31,21 +35,40 @@ pub(crate) enum Place {
 }
 
 impl Target {
-    /// What connections to it are pooled and counted under.
+    /// Sessions with the same key, at an address of this host, are as good as each other.
     pub(crate) fn key(&self) -> String {
-        let place = match &self.place {
-            Place::Tcp(addresses) => {
-                addresses.first().map(|address| address.port().to_string()).unwrap_or_default()
-            }
-            Place::Unix(path) => path.display().to_string(),
+        // Without a proof of identity it does not matter by which name a host was called.
+        let name = match self.tls {
+            TlsDemand::Opportunistic | TlsDemand::Require => "",
+            TlsDemand::Verify | TlsDemand::Implicit => &self.name,
         };
         let credentials = self.credentials.as_deref().unwrap_or_default();
-        format!("{:?}:{}:{place}:{:?}:{credentials}", self.dialect, self.name, self.tls)
+        format!("{:?} {name} {:?} {credentials} {:?}", self.dialect, self.tls, self.source)
+    }
+
+    /// True if a connection to this endpoint is one to this host.
+    pub(crate) fn has(&self, endpoint: &Endpoint) -> bool {
+        match (&self.place, endpoint) {
+            (Place::Tcp(addresses), Endpoint::Tcp(address)) => addresses.contains(address),
+            (Place::Unix(_), Endpoint::Unix) => true,
+            (Place::Tcp(_), Endpoint::Unix) | (Place::Unix(_), Endpoint::Tcp(_)) => false,
+        }
+    }
+
+    /// Whether delivery there is final.
+    pub(crate) fn is_final(&self) -> bool {
+        self.dialect == Dialect::Lmtp
     }
 }
 
 /// Hosts for a route, best first. The error is what every recipient gets: 4yz now, 5yz for good.
 pub(crate) async fn resolve(house: &House, route: &Route) -> Result<Vec<Target>, Reply> {
+    let source = house.config.way(route).source;
+    let targets = targets(house, route).await?;
+    Ok(targets.into_iter().map(|target| Target { source, ..target }).collect())
+}
+
+async fn targets(house: &House, route: &Route) -> Result<Vec<Target>, Reply> {
     match route {
         Route::Mx(domain) => mail_exchangers(house, domain).await,
         Route::Host { host, port, tls, credentials } => {
@@ -98,6 +121,8 @@ pub(crate) async fn fixed_host(
         dialect,
         tls: TlsDemand::Opportunistic,
         credentials: None,
+        source: Source::default(),
+        preference: 0,
     })
 }
 
@@ -173,6 +198,8 @@ fn usable(domain: &Domain, hosts: Vec<Exchanger>, is_implicit: bool) -> Result<V
                 dialect: Dialect::Smtp,
                 tls: TlsDemand::Opportunistic,
                 credentials: None,
+                source: Source::default(),
+                preference: host.preference,
             }),
             Err(error) => {
                 unknown = Some(format!("4.4.3 No answer from DNS about {}: {error}", host.name))
@@ -191,17 +218,10 @@ fn usable(domain: &Domain, hosts: Vec<Exchanger>, is_implicit: bool) -> Result<V
     }
 }
 
-/// Addresses to call, families taking turns so that one broken family does not use up all tries
-/// (RFC 8305 §4).
+/// Addresses to call, in order (RFC 8305 §4).
 fn sockets(config: &Config, addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
-    let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
-    let longest = six.len().max(four.len());
-    (0..longest)
-        .flat_map(|turn| [six.get(turn), four.get(turn)])
-        .flatten()
-        .take(config.limits.addresses)
-        .map(|address| SocketAddr::new(*address, port))
-        .collect()
+    let addresses = net::interleave(addresses).into_iter().take(config.limits.addresses);
+    addresses.map(|address| SocketAddr::new(address, port)).collect()
 }
 
 fn loops_back(name: &str) -> Reply {

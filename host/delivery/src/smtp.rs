@@ -1,14 +1,13 @@
 //! The driver of `smtp::client`: one connection to one host. It moves octets and holds no rules.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, path::Path, time::Duration};
 
 use futures_util::FutureExt;
 use net::Stream;
 use smtp::{
     Reply, TlsDemand,
     client::{
-        Client, ClientCredentials, Dialect, Failure, Fate, Output, Settings, Step, TlsUse,
-        Transaction,
+        Client, ClientCredentials, Failure, Fate, Output, Settings, Step, TlsUse, Transaction,
     },
 };
 use tokio::{
@@ -21,6 +20,7 @@ use crate::{
     content::Outgoing,
     dial::{self, Endpoint, Peer},
     pool,
+    reading::{self, News},
     resolve::{Place, Target},
 };
 
@@ -30,14 +30,16 @@ pub(crate) struct Session {
     stream: Stream,
     client: Client,
     pub(crate) peer: Peer,
-    /// What it is pooled under.
+    /// Which targets it serves.
     pub(crate) key: String,
     /// Messages sent over this connection.
     pub(crate) used: u32,
+    /// When it was made.
+    pub(crate) opened: Instant,
     /// Since when it is idle.
     pub(crate) idle_since: Instant,
     /// The place among the connections to this host; given back when the session is dropped.
-    _place: pool::Place,
+    pub(crate) place: pool::Place,
 }
 
 /// What a turn of the machine came to.
@@ -49,7 +51,7 @@ enum Event {
     Closed,
 }
 
-/// Why no session came about at an address.
+/// Why no session came about with a host.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) reply: Reply,
@@ -57,15 +59,25 @@ pub(crate) struct Refusal {
     pub(crate) peer: Option<String>,
     /// It was TLS that failed.
     tls_failed: bool,
+    /// The host is well; our credentials are not.
+    login_failed: bool,
+    /// The host has other connections of ours: it wants no more of them, but it takes mail.
+    pub(crate) has_enough: bool,
 }
 
 impl Refusal {
     pub(crate) fn by(reply: Reply, peer: Option<String>) -> Self {
-        Self { reply, peer, tls_failed: false }
+        Self { reply, peer, tls_failed: false, login_failed: false, has_enough: false }
     }
 
-    fn ours(reply: Reply) -> Self {
-        Self { reply, peer: None, tls_failed: false }
+    pub(crate) fn ours(reply: Reply) -> Self {
+        Self::by(reply, None)
+    }
+
+    /// What it says about the host: one that answers and does not fit us is there all the same.
+    fn news(&self) -> News {
+        let is_about_us = self.tls_failed || self.login_failed || self.reply.is_permanent();
+        if is_about_us { News::Answered } else { News::Unavailable }
     }
 }
 
@@ -76,41 +88,22 @@ impl Session {
         target: &Target,
         place: pool::Place,
     ) -> Result<Self, Refusal> {
-        let credentials = credentials(house, target).map_err(Refusal::ours)?;
-        let endpoints: Vec<Endpoint> = match &target.place {
-            Place::Tcp(addresses) => addresses.iter().copied().map(Endpoint::Tcp).collect(),
-            Place::Unix(_) => vec![Endpoint::Unix],
+        let opened = match &target.place {
+            Place::Tcp(addresses) => at_addresses(house, target, &place, addresses).await,
+            Place::Unix(path) => at_socket(house, target, path).await,
         };
-        let mut refusal =
-            Refusal::ours(Reply::new(451, format!("4.4.1 {} has no address", target.name)));
-        let mut own = Some(place);
-        for endpoint in endpoints {
-            let peer = Peer { name: target.name.clone(), endpoint };
-            match open_at(house, target, &peer, credentials.clone()).await {
-                Ok((stream, client)) => {
-                    let Some(place) = own.take() else { break };
-                    let key = target.key();
-                    return Ok(Self {
-                        stream,
-                        client,
-                        peer,
-                        key,
-                        used: 0,
-                        idle_since: Instant::now(),
-                        _place: place,
-                    });
-                }
-                Err(other) => {
-                    tracing::debug!(%peer, reply = %other.reply, "no session");
-                    refusal = other;
-                    // A host that answers and refuses would do so at its other addresses too.
-                    if refusal.peer.is_some() {
-                        break;
-                    }
-                }
+        match opened {
+            Ok((stream, client, peer)) => {
+                let (key, now) = (target.key(), Instant::now());
+                Ok(Self { stream, client, peer, key, used: 0, opened: now, idle_since: now, place })
+            }
+            Err(refusal) => {
+                // A mail store of our own is asked again at once: it has no other senders to mind.
+                let news = if target.is_final() { News::Strained } else { refusal.news() };
+                let others = place.tell(news, place.began(), &refusal.reply);
+                Err(Refusal { has_enough: others && news == News::Unavailable, ..refusal })
             }
         }
-        Err(refusal)
     }
 
     /// Sends one message. One fate for each recipient of the transaction, in their order.
@@ -119,16 +112,20 @@ impl Session {
         transaction: Transaction,
         content: &Outgoing,
     ) -> Vec<Fate> {
-        let count = transaction.recipients.len();
+        let (count, began) = (transaction.recipients.len(), Instant::now());
         self.used += 1;
         self.client.begin(transaction);
-        match turn(&mut self.stream, &mut self.client, Some(content)).await {
+        let fates = match turn(&mut self.stream, &mut self.client, Some(content)).await {
             Event::Ended(fates) => fates,
             Event::Ready | Event::StartTls | Event::Failed(_) | Event::Closed => {
                 let reply = Reply::new(451, "4.4.2 The connection was lost");
                 vec![Fate::Lost { reply, uncertain: false }; count]
             }
+        };
+        if let Some((news, reply)) = reading::news(&fates) {
+            self.place.tell(news, began, reply);
         }
+        fates
     }
 
     /// True if the host offers DSN, so that it takes over NOTIFY (RFC 3461 §5.2.2).
@@ -160,32 +157,80 @@ impl Session {
     }
 }
 
-/// Connects, and opens the session; where TLS is only wished for and fails, once more without.
-async fn open_at(
+type Opened = (Stream, Client, Peer);
+
+/// Calls the addresses of a host until one of them gives a session.
+async fn at_addresses(
+    house: &House,
+    target: &Target,
+    place: &pool::Place,
+    addresses: &[SocketAddr],
+) -> Result<Opened, Refusal> {
+    let mut left = place.order(addresses);
+    let mut refusal = None;
+    while !left.is_empty() {
+        let connected = match dial::tcp(house, target, &left).await {
+            Ok(connected) => connected,
+            Err(reply) => return Err(refusal.unwrap_or_else(|| Refusal::ours(reply))),
+        };
+        place.passed(&connected.passed);
+        let peer = Peer { name: target.name.clone(), endpoint: Endpoint::Tcp(connected.address) };
+        let again = async || {
+            dial::tcp(house, target, &[connected.address]).await.map(|connected| connected.stream)
+        };
+        match open(house, target, &peer, connected.stream, again).await {
+            Ok((stream, client)) => return Ok((stream, client, peer)),
+            // A host that answers and refuses would do so at its other addresses too.
+            Err(other) if other.peer.is_some() => return Err(other),
+            Err(other) => {
+                tracing::debug!(%peer, reply = %other.reply, "no session");
+                refusal = Some(other);
+            }
+        }
+        left.retain(|address| *address != connected.address);
+    }
+    Err(refusal.unwrap_or_else(|| {
+        Refusal::ours(Reply::new(451, format!("4.4.1 {} has no address", target.name)))
+    }))
+}
+
+async fn at_socket(house: &House, target: &Target, path: &Path) -> Result<Opened, Refusal> {
+    let peer = Peer { name: target.name.clone(), endpoint: Endpoint::Unix };
+    let stream = dial::unix(house, path).await.map_err(Refusal::ours)?;
+    let (stream, client) =
+        open(house, target, &peer, stream, async || dial::unix(house, path).await).await?;
+    Ok((stream, client, peer))
+}
+
+/// Opens the session on a connection; where TLS is only wished for and fails, once more without, on
+/// another one.
+async fn open(
     house: &House,
     target: &Target,
     peer: &Peer,
-    credentials: Option<ClientCredentials>,
+    stream: Stream,
+    again: impl AsyncFnOnce() -> Result<Stream, Reply>,
 ) -> Result<(Stream, Client), Refusal> {
     let tls = match target.tls {
         TlsDemand::Opportunistic => TlsUse::Opportunistic,
         TlsDemand::Require | TlsDemand::Verify => TlsUse::Required,
         TlsDemand::Implicit => TlsUse::Active,
     };
-    // A password on a socket of this machine reaches nobody else.
-    let auth_without_tls = matches!(target.place, Place::Unix(_));
     let settings = Settings {
         dialect: target.dialect,
         tls,
-        credentials,
-        auth_without_tls,
+        credentials: credentials(house, target)?,
+        // A password on a socket of this machine reaches nobody else.
+        auth_without_tls: matches!(target.place, Place::Unix(_)),
         timeouts: house.config.timeouts.clone(),
         ..Settings::new(&house.config.hostname)
     };
-    match open_once(house, target, peer, settings.clone()).await {
+    match open_once(house, target, peer, stream, settings.clone()).await {
         Err(refusal) if refusal.tls_failed && tls == TlsUse::Opportunistic => {
             tracing::debug!(%peer, reply = %refusal.reply, "going on without TLS");
-            open_once(house, target, peer, Settings { tls: TlsUse::Never, ..settings }).await
+            let stream = again().await.map_err(Refusal::ours)?;
+            let settings = Settings { tls: TlsUse::Never, ..settings };
+            open_once(house, target, peer, stream, settings).await
         }
         result => result,
     }
@@ -195,14 +240,9 @@ async fn open_once(
     house: &House,
     target: &Target,
     peer: &Peer,
+    mut stream: Stream,
     settings: Settings,
 ) -> Result<(Stream, Client), Refusal> {
-    let mut stream = match (&target.place, &peer.endpoint) {
-        (Place::Unix(path), _) => dial::unix(house, peer, path).await,
-        (Place::Tcp(_), Endpoint::Tcp(address)) => dial::tcp(house, peer, *address).await,
-        (Place::Tcp(_), Endpoint::Unix) => Err(Reply::new(451, "4.4.1 No address")),
-    }
-    .map_err(Refusal::ours)?;
     if settings.tls == TlsUse::Active {
         stream = dial::tls(house, stream, target).await.map_err(Refusal::ours)?;
     }
@@ -212,7 +252,7 @@ async fn open_once(
             Event::Ready => return Ok((stream, client)),
             Event::StartTls => match dial::tls(house, stream, target).await {
                 Ok(encrypted) => stream = encrypted,
-                Err(reply) => return Err(Refusal { reply, peer: None, tls_failed: true }),
+                Err(reply) => return Err(Refusal { tls_failed: true, ..Refusal::ours(reply) }),
             },
             Event::Failed(failure) => {
                 let refusal = refused(peer, failure);
@@ -240,21 +280,24 @@ fn refused(peer: &Peer, failure: Failure) -> Refusal {
         // The configuration is wrong, or the other side's accounts are; the mail is not.
         let words = reply.text();
         let reply = Reply::new(454, format!("4.7.8 Logging in at {peer} failed: {words}"));
-        return Refusal { reply, peer: None, tls_failed };
+        return Refusal { login_failed: true, ..Refusal::ours(reply) };
     }
     if !by_peer {
         let status = reply.enhanced().map(|status| format!("{status} ")).unwrap_or_default();
         let reply = Reply::new(451, format!("{status}{peer}: {}", reply.text()));
-        return Refusal { reply, peer: None, tls_failed };
+        return Refusal { tls_failed, ..Refusal::ours(reply) };
     }
-    Refusal { reply, peer: Some(peer.to_string()), tls_failed }
+    Refusal { tls_failed, ..Refusal::by(reply, Some(peer.to_string())) }
 }
 
-fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredentials>, Reply> {
+fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredentials>, Refusal> {
     let Some(name) = &target.credentials else { return Ok(None) };
     match house.config.credentials.get(name) {
         Some(credentials) => Ok(Some(credentials.clone())),
-        None => Err(Reply::new(451, format!("4.3.5 There are no credentials named {name}"))),
+        None => {
+            let reply = Reply::new(451, format!("4.3.5 There are no credentials named {name}"));
+            Err(Refusal { login_failed: true, ..Refusal::ours(reply) })
+        }
     }
 }
 
@@ -336,13 +379,6 @@ fn glance(stream: &mut Stream, client: &mut Client) {
         Some(Ok(1..)) => client.handle_input(),
         Some(Ok(0) | Err(_)) => client.handle_eof(),
         None => {}
-    }
-}
-
-impl Target {
-    /// Whether delivery there is final.
-    pub(crate) fn is_final(&self) -> bool {
-        self.dialect == Dialect::Lmtp
     }
 }
 

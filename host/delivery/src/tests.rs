@@ -3,7 +3,9 @@
 
 mod bounces;
 mod fake;
+mod hosts;
 mod local;
+mod pacing;
 mod relays;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -13,7 +15,7 @@ use net::{
     Resolver, Zone,
     tls::{ClientRoots, ClientTls},
 };
-use queue::{Accept, Filter, Queue, RecipientState};
+use queue::{Accept, Filter, Queue, RecipientState, ScheduleConfig};
 use smtp::{
     BodyType, Envelope, ForwardPath, MailParameters, RcptParameters, Recipient, ReversePath,
 };
@@ -75,8 +77,23 @@ impl World {
         directory: TempDir,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::open(zone, port, directory, ScheduleConfig::default(), change).await
+    }
+
+    async fn with_schedule(zone: &str, port: u16, schedule: ScheduleConfig) -> Self {
+        Self::open(zone, port, tempfile::tempdir().unwrap(), schedule, |_| {}).await
+    }
+
+    async fn open(
+        zone: &str,
+        port: u16,
+        directory: TempDir,
+        schedule: ScheduleConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut queue_config = queue::Config::new(directory.path().join("queue"));
         queue_config.limits = queue::Limits::small();
+        queue_config.schedule = schedule;
         let (queue, _) = Queue::open(queue_config).await.unwrap();
         let zone: Zone = format!("{zone}\nslow.example TIMEOUT\n").parse().unwrap();
         let rooms = Rooms {

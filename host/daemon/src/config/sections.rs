@@ -62,6 +62,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
     unique(root, "table", config.tables.iter().map(|table| table.name.as_str()));
     unique(root, "domain", config.domains.iter().map(|domain| domain.name.as_str()));
     unique(root, "user", config.users.iter().map(|user| user.name.as_str()));
+    same_ways(root, &config.routes);
     root.report_unknown();
     Some(config)
 }
@@ -234,14 +235,37 @@ fn route(section: Reader<'_>, credentials: &BTreeMap<String, Login>) -> Option<R
             );
         }
     }
-    let via = section.require::<Text<Route>>("via").map(|route| route.0);
+    let via = section.get::<Text<Route>>("via").map(|route| route.0);
     if let Some(Route::Host { credentials: Some(name), .. }) = &via
         && !credentials.contains_key(name)
     {
         section.fault("via", format!("there is no [credentials.{name}]"));
     }
+    let mut source = net::Source::default();
+    for Text(address) in section.get_or("source", Vec::<Text<IpAddr>>::new()) {
+        if !source.add(address) {
+            section.fault("source", "one address of each family is enough: IPv4, IPv6 or both");
+        }
+    }
+    let rate = section.get::<Text<delivery::Rate>>("rate").map(|rate| rate.0);
     section.finish();
-    Some(RouteRule { to: to?.to_ascii_lowercase(), via: via? })
+    Some(RouteRule { to: to?.to_ascii_lowercase(), via, source, rate })
+}
+
+/// One host is called in one way: routes with the same next hop may not differ.
+fn same_ways(root: &Reader<'_>, routes: &[RouteRule]) {
+    for (index, rule) in routes.iter().enumerate() {
+        let same = routes[..index].iter().find(|other| rule.via.is_some() && other.via == rule.via);
+        if same.is_some_and(|other| (other.source, other.rate) != (rule.source, rule.rate)) {
+            root.fault(
+                "route",
+                format!(
+                    "\"{}\": another route has the same via with another source or rate",
+                    rule.to
+                ),
+            );
+        }
+    }
 }
 
 fn credentials(root: &Reader<'_>) -> BTreeMap<String, Login> {

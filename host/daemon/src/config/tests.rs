@@ -72,6 +72,14 @@ fn a_fault_names_line_key_and_nearest_key() {
         "[[route]]\nto = \"*\"\nvia = \"smtp:mail.example.net:25;auth=up\"",
         "test.toml:4: route[0].via: there is no [credentials.up]",
     );
+    check(
+        "[[route]]\nto = \"*\"\nrate = \"100\"",
+        "test.toml:4: route[0].rate: \"100\": a rate is a number of messages and a time: \"100/1h\", \"20/m\", \"5/s\"",
+    );
+    check(
+        "[[route]]\nto = \"*\"\nsource = [\"192.0.2.1\", \"2001:db8::1\", \"192.0.2.2\"]",
+        "test.toml:4: route[0].source: one address of each family is enough: IPv4, IPv6 or both",
+    );
 }
 
 #[test]
@@ -93,6 +101,22 @@ fn a_name_stands_once() {
     let listener = "[[listener]]\nname = \"mx\"\nrole = \"mx\"\naddress = \"127.0.0.1:25\"\n";
     let found = faults(&format!("{LEAST}{listener}{listener}"));
     assert_eq!(found, ["test.toml:2: listener: the name \"mx\" stands twice"]);
+}
+
+#[test]
+fn one_next_hop_is_called_in_one_way() {
+    let route = |to: &str, more: &str| {
+        format!("[[route]]\nto = \"{to}\"\nvia = \"smtp:hub.example:25\"\n{more}\n")
+    };
+    let same = format!("{LEAST}{}{}", route("a.example", ""), route("b.example", ""));
+    assert_eq!(faults(&same), [""; 0]);
+    let found = faults(&(same + &route("c.example", "rate = \"20/m\"")));
+    assert_eq!(
+        found,
+        [
+            "test.toml:2: route: \"c.example\": another route has the same via with another source or rate"
+        ]
+    );
 }
 
 #[test]

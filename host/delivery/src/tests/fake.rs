@@ -1,9 +1,10 @@
 //! A host that takes mail as a script tells it to, and remembers what it was told.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use net::{Stream, tls::ServerTls};
@@ -31,6 +32,10 @@ pub(super) struct Script {
     pub(super) tls: Option<ServerTls>,
     /// Sends garbage instead of a handshake.
     pub(super) bad_tls: bool,
+    /// Time before each reply to a content.
+    pub(super) slow: Duration,
+    /// With more connections than this the greeting is 421.
+    pub(super) most: Option<usize>,
 }
 
 /// What a host was told.
@@ -40,6 +45,11 @@ pub(super) struct Told {
     pub(super) lines: Vec<String>,
     /// Contents as they came, dots doubled in DATA.
     pub(super) contents: Vec<String>,
+    /// Who called.
+    pub(super) callers: Vec<IpAddr>,
+    /// Connections that were open together, at most.
+    pub(super) together: usize,
+    open: usize,
     ends: usize,
 }
 
@@ -60,8 +70,9 @@ impl FakeHost {
         let told = shared(Told::default());
         let heard = Arc::clone(&told);
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream.into(), script.clone(), Arc::clone(&heard)));
+            while let Ok((stream, caller)) = listener.accept().await {
+                heard.lock().unwrap().callers.push(caller.ip());
+                tokio::spawn(accept(stream.into(), script.clone(), Arc::clone(&heard)));
             }
         });
         Self { address, told, task }
@@ -73,7 +84,7 @@ impl FakeHost {
         let heard = Arc::clone(&told);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream.into(), script.clone(), Arc::clone(&heard)));
+                tokio::spawn(accept(stream.into(), script.clone(), Arc::clone(&heard)));
             }
         });
         Self { address: ([127, 0, 0, 1], 0).into(), told, task }
@@ -87,6 +98,14 @@ impl FakeHost {
         self.told.lock().unwrap().contents.clone()
     }
 
+    pub(super) fn callers(&self) -> Vec<IpAddr> {
+        self.told.lock().unwrap().callers.clone()
+    }
+
+    pub(super) fn together(&self) -> usize {
+        self.told.lock().unwrap().together
+    }
+
     pub(super) fn count(&self, start: &str) -> usize {
         self.lines().iter().filter(|line| line.starts_with(start)).count()
     }
@@ -98,9 +117,24 @@ impl Drop for FakeHost {
     }
 }
 
+async fn accept(stream: Stream, script: Script, told: Arc<Mutex<Told>>) {
+    let open = {
+        let mut told = told.lock().unwrap();
+        told.lines.push("(connected)".into());
+        told.open += 1;
+        told.together = told.together.max(told.open);
+        told.open
+    };
+    if script.most.is_some_and(|most| open > most) {
+        let _ = say(&mut BufReader::new(stream), "421 4.7.0 too many connections").await;
+    } else {
+        let _ = serve(stream, script, Arc::clone(&told)).await;
+    }
+    told.lock().unwrap().open -= 1;
+}
+
 async fn serve(stream: Stream, script: Script, told: Arc<Mutex<Told>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
-    told.lock().unwrap().lines.push("(connected)".into());
     say(&mut stream, script.greeting.unwrap_or("220 fake")).await?;
     let mut recipients = 0;
     loop {
@@ -149,7 +183,7 @@ async fn serve(stream: Stream, script: Script, told: Arc<Mutex<Told>>) -> Option
                     return say(&mut stream, "this is no TLS").await;
                 }
                 let tls = script.tls.clone()?;
-                let limit = std::time::Duration::from_secs(10);
+                let limit = Duration::from_secs(10);
                 stream = BufReader::new(tls.accept(stream.into_inner(), limit).await.ok()?);
                 told.lock().unwrap().lines.push("(tls)".into());
             }
@@ -190,6 +224,7 @@ async fn end(
     recipients: usize,
 ) -> Option<()> {
     told.lock().unwrap().contents.push(content);
+    tokio::time::sleep(script.slow).await;
     for _ in 0..if script.lmtp { recipients } else { 1 } {
         let reply = {
             let mut told = told.lock().unwrap();

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use queue::RecipientState;
@@ -144,6 +145,8 @@ const LMTP: Script = Script {
     ends: &["250 2.0.0 for alice", "452 4.2.2 full"],
     tls: None,
     bad_tls: false,
+    slow: Duration::ZERO,
+    most: None,
 };
 
 #[tokio::test]

@@ -245,7 +245,7 @@ async fn tls_is_used_where_it_is_offered() {
 }
 
 fn via(config: &mut Config, route: String) {
-    config.routes = vec![RouteRule { to: RouteTarget::Any, via: Some(route.parse().unwrap()) }];
+    config.routes = vec![RouteRule::new(RouteTarget::Any, Some(route.parse().unwrap()))];
 }
 
 #[tokio::test]
@@ -309,12 +309,9 @@ async fn a_smarthost_gets_the_credentials_in_tls() {
         via(config, format!("smtp:[127.0.0.1]:{port};tls=require;auth=good"));
         config.routes[0].to = "*.good.example".parse().unwrap();
         for name in ["bad", "absent"] {
-            config.routes.push(RouteRule {
-                to: format!("{name}.example").parse().unwrap(),
-                via: Some(
-                    format!("smtp:[127.0.0.1]:{port};tls=require;auth={name}").parse().unwrap(),
-                ),
-            });
+            let route = format!("smtp:[127.0.0.1]:{port};tls=require;auth={name}");
+            let to = format!("{name}.example").parse().unwrap();
+            config.routes.push(RouteRule::new(to, Some(route.parse().unwrap())));
         }
         config.credentials.insert("good".into(), credentials("secret"));
         config.credentials.insert("bad".into(), credentials("wrong"));

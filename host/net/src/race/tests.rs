@@ -70,8 +70,8 @@ async fn a_black_hole_of_one_family_costs_a_head_start() {
     assert_eq!(connected.passed, [hole.address]);
     let took = started.elapsed();
     assert!(took >= HEAD_START, "{took:?}");
-    // A SYN is repeated after a second: whoever waits for it takes longer than that.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    println!("answered by the other family after {took:?}");
+    assert!(took < patient().limit / 2, "{took:?}");
 }
 
 #[tokio::test]
