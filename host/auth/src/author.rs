@@ -4,8 +4,20 @@
 //! message, so then each domain that anybody could find in it counts as an author.
 
 use message::Header;
+use smtp::Mailbox;
 
 use crate::name;
+
+/// The one author of a message, where it has exactly one and nobody could read another: who asks for a signature.
+pub fn sole_author(header: &Header) -> Option<Mailbox> {
+    let mut fields = header.get_all("From");
+    let (field, other) = (fields.next()?, fields.next());
+    let value = std::str::from_utf8(field.raw_value()).ok()?.replace(['\r', '\n'], "");
+    match mailboxes(&value)?.as_slice() {
+        [one] if other.is_none() => Mailbox::parse(one).ok(),
+        _ => None,
+    }
+}
 
 /// The authors' domains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +42,10 @@ impl Authors {
         for field in fields {
             let value = String::from_utf8_lossy(field.raw_value()).replace(['\r', '\n'], "");
             match mailboxes(&value) {
-                Some(domains) => domains.iter().for_each(|domain| authors.add(domain)),
+                Some(mailboxes) => mailboxes
+                    .iter()
+                    .filter_map(|mailbox| mailbox.rsplit_once('@'))
+                    .for_each(|(_, domain)| authors.add(domain)),
                 None => {
                     authors.doubt =
                         authors.doubt.or(Some("the From field is no list of mailboxes"));
@@ -65,7 +80,7 @@ fn candidates(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The domains of a list of mailboxes, or `None` if it is not one:
+/// The addresses of a list of mailboxes, without comments and space, or `None` if it is not one:
 ///
 /// ```text
 /// mailbox-list = mailbox *("," mailbox)
@@ -76,13 +91,13 @@ fn candidates(text: &str) -> impl Iterator<Item = &str> {
 /// Source routes and empty list elements (RFC 5322 §4.4) are not taken: readers differ on them.
 fn mailboxes(value: &str) -> Option<Vec<String>> {
     let tokens = tokens(value)?;
-    let mut domains = Vec::new();
+    let mut found = Vec::new();
     let mut rest = tokens.as_slice();
     loop {
-        let (domain, after) = mailbox(rest)?;
-        domains.push(domain);
+        let (address, after) = mailbox(rest)?;
+        found.push(address);
         match after.split_first() {
-            None => return Some(domains),
+            None => return Some(found),
             Some((Token::Special(','), after)) => rest = after,
             Some(_) => return None,
         }
@@ -92,11 +107,12 @@ fn mailboxes(value: &str) -> Option<Vec<String>> {
 #[derive(Debug, PartialEq)]
 enum Token<'a> {
     Atom(&'a str),
-    Quoted,
+    /// With its quotes.
+    Quoted(&'a str),
     Special(char),
 }
 
-/// One mailbox at the start of the tokens: its domain, and what follows it.
+/// One mailbox at the start of the tokens: its address, and what follows it.
 fn mailbox<'a, 'b>(tokens: &'a [Token<'b>]) -> Option<(String, &'a [Token<'b>])> {
     let words = tokens
         .iter()
@@ -105,9 +121,9 @@ fn mailbox<'a, 'b>(tokens: &'a [Token<'b>]) -> Option<(String, &'a [Token<'b>])>
         .count();
     match tokens.get(words) {
         Some(Token::Special('<')) => {
-            let (domain, after) = addr_spec(&tokens[words + 1..])?;
+            let (address, after) = addr_spec(&tokens[words + 1..])?;
             match after.split_first() {
-                Some((Token::Special('>'), after)) => Some((domain, after)),
+                Some((Token::Special('>'), after)) => Some((address, after)),
                 _ => None,
             }
         }
@@ -126,18 +142,21 @@ fn addr_spec<'a, 'b>(tokens: &'a [Token<'b>]) -> Option<(String, &'a [Token<'b>]
         .count();
     let (domain, after) = rest.split_at(length);
     dotted(domain)?;
-    let text = domain.iter().map(|token| match token {
-        Token::Atom(atom) => atom,
-        Token::Special(_) | Token::Quoted => ".",
-    });
-    Some((text.collect(), after))
+    let text = |tokens: &[Token<'b>]| -> String {
+        let words = tokens.iter().map(|token| match token {
+            Token::Atom(word) | Token::Quoted(word) => word,
+            Token::Special(_) => ".",
+        });
+        words.collect()
+    };
+    Some((format!("{}@{}", text(local_part), text(domain)), after))
 }
 
 /// Words with one period between each two.
 fn dotted(tokens: &[Token<'_>]) -> Option<()> {
     let in_turn = tokens.iter().enumerate().all(|(index, token)| match token {
         Token::Special(c) => *c == '.' && index % 2 == 1,
-        Token::Atom(_) | Token::Quoted => index % 2 == 0,
+        Token::Atom(_) | Token::Quoted(_) => index % 2 == 0,
     });
     (in_turn && tokens.len() % 2 == 1).then_some(())
 }
@@ -151,8 +170,9 @@ fn tokens(value: &str) -> Option<Vec<Token<'_>>> {
             ' ' | '\t' => &rest[1..],
             '(' => after_comment(rest)?,
             '"' => {
-                tokens.push(Token::Quoted);
-                after_quoted(rest)?
+                let after = after_quoted(rest)?;
+                tokens.push(Token::Quoted(&rest[..rest.len() - after.len()]));
+                after
             }
             '<' | '>' | '@' | ',' | ';' | ':' | '.' => {
                 tokens.push(Token::Special(first));
@@ -239,6 +259,20 @@ mod tests {
         check("From: Jürgen <jürgen@bücher.example>\r\n", &["xn--bcher-kva.example"], false);
         check("From: a@example.org, b@example.org\r\n", &one, false);
         check("From: a@example.org, b@example.net\r\n", &["example.org", "example.net"], false);
+    }
+
+    #[test]
+    fn a_sole_author_is_exactly_one_mailbox() {
+        let check = |fields: &str, expected: Option<&str>| {
+            let found = sole_author(&Header::parse(fields.as_bytes().to_vec()));
+            assert_eq!(found.map(|found| found.to_string()).as_deref(), expected, "{fields:?}");
+        };
+        check("From: A <a.b@example.org>\r\n", Some("a.b@example.org"));
+        check("From: \"a b\" @ example.org (c)\r\n", Some("\"a b\"@example.org"));
+        check("From: a@example.org, b@example.org\r\n", None);
+        check("From: a@example.org\r\nFrom: a@example.org\r\n", None);
+        check("From: <a@example.org>b@example.org\r\n", None);
+        check("To: a@example.org\r\n", None);
     }
 
     #[test]

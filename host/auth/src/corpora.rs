@@ -3,6 +3,7 @@
 
 mod arc;
 mod dkim;
+mod dkimpy;
 mod dmarc;
 mod fields;
 mod spf;

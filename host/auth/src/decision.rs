@@ -124,3 +124,6 @@ fn trusted_sealer(found: &Authentication, trust: &Trust) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

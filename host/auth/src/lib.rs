@@ -22,6 +22,7 @@ pub mod srs;
 mod tags;
 mod verify;
 
+pub use author::sole_author;
 pub use decision::{Decision, Exception, Trust, decide};
 pub use limits::Limits;
 pub use outcome::{

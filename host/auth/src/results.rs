@@ -227,3 +227,6 @@ impl Display for Quoted<'_> {
 
 /// The name of the field.
 pub const NAME: &str = "Authentication-Results";
+
+#[cfg(test)]
+mod tests;

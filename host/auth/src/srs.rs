@@ -213,3 +213,6 @@ const MAX_AGE_DAYS: u64 = 21;
 
 /// RFC 5321 §4.5.3.1.3, with its brackets and the `@`.
 const LONGEST_PATH: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -124,6 +124,9 @@ impl<'a> Cursor<'a> {
         let mut value = if self.rest.starts_with('"') {
             let (text, rest) = quoted(self.rest)?;
             self.rest = rest;
+            if text.is_empty() {
+                return Some(text);
+            }
             text
         } else {
             self.take_while(is_value_char).to_owned()
