@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::CompilerLimits;
+use policy::{BreakerConfig, CompilerLimits, PluginLimits};
 use smtp::{Domain, Mailbox, Route};
 use toml::de::DeTable;
 
@@ -279,6 +279,8 @@ pub(crate) struct Plugin {
     pub sha256: Option<String>,
     /// What a failed call means.
     pub(crate) on_error: OnError,
+    /// When it is not asked any more, and what then.
+    pub(crate) breaker: BreakerConfig,
     /// What it may do besides deciding.
     pub(crate) grants: Grants,
     /// What it may use.
@@ -316,21 +318,8 @@ pub(crate) struct Grants {
     pub(crate) dns: bool,
     /// Tables by name.
     pub(crate) lookup: Vec<String>,
-    /// What it may change: `reverse-path`, `recipients`, `route`, `header`, `body`.
+    /// What it may bring about: the names of [`policy::EditGrant`].
     pub(crate) edit: Vec<String>,
-}
-
-/// `[plugin.limits]`; what is absent has the policy room's default.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PluginLimits {
-    /// Execution time of one call.
-    pub(crate) cpu: Option<Duration>,
-    /// Execution time of one call at `data`.
-    pub(crate) cpu_data: Option<Duration>,
-    /// A whole call, waiting included.
-    pub(crate) wall: Option<Duration>,
-    /// Octets of linear memory.
-    pub(crate) memory: Option<u64>,
 }
 
 /// `[admin]`

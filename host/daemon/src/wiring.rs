@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use inbound::{Credentials, ListenerConfig};
 use net::tls::{CertifiedFiles, self_signed};
 use net::{Hosts, Resolver, ResolverOptions};
-use policy::{EditGrant, LoadError, PluginConfig, PluginInfo, TableSource};
+use policy::{BreakerState, EditGrant, LoadError, PluginConfig, PluginInfo, TableSource};
 use serde_json::{Value, json};
 use smtp::client::ClientCredentials;
 use smtp::{LocalDelivery, LocalDomain, LocalDomains, Route};
@@ -208,14 +208,8 @@ fn plugin(from: &config::Plugin) -> PluginConfig {
     plugin.grants.lookup.clone_from(&from.grants.lookup);
     plugin.grants.edit =
         from.grants.edit.iter().filter_map(|word| word.parse::<EditGrant>().ok()).collect();
-    let limits = &from.limits;
-    plugin.limits.cpu = limits.cpu.unwrap_or(plugin.limits.cpu);
-    plugin.limits.cpu_data = limits.cpu_data.unwrap_or(plugin.limits.cpu_data);
-    plugin.limits.wall = limits.wall.unwrap_or(plugin.limits.wall);
-    plugin.limits.memory = limits
-        .memory
-        .and_then(|octets| usize::try_from(octets).ok())
-        .unwrap_or(plugin.limits.memory);
+    plugin.breaker = from.breaker;
+    plugin.limits.clone_from(&from.limits);
     plugin.config.clone_from(&from.config);
     plugin
 }
@@ -237,7 +231,7 @@ pub(crate) fn plugin_faults(config: &Config, errors: &[LoadError]) -> Vec<String
 }
 
 /// A loaded plugin, for the admin socket and the welcome.
-pub(crate) fn describe(plugin: &PluginInfo) -> Value {
+pub(crate) fn describe(plugin: &PluginInfo, breaker: &BreakerState) -> Value {
     let stages: Vec<&str> = plugin.stages.iter().map(|stage| stage.name()).collect();
     json!({
         "name": &*plugin.name,
@@ -248,6 +242,11 @@ pub(crate) fn describe(plugin: &PluginInfo) -> Value {
         "grants": grants(plugin),
         "imports": plugin.imports,
         "size": plugin.size,
+        "breaker": {
+            "open": breaker.open,
+            "trips": breaker.trips,
+            "last-failure": breaker.last_failure,
+        },
     })
 }
 

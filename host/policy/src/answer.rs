@@ -95,6 +95,11 @@ impl From<on_route::Decision> for Decision {
 }
 
 impl Decision {
+    /// Of a plugin that has nothing to say.
+    pub(crate) fn next() -> Self {
+        Self::new(Answer::Next, None, None)
+    }
+
     fn new(answer: Answer, reason: Option<String>, rule: Option<String>) -> Self {
         let clean = |text: Option<String>, octets| {
             text.map(|text| clean(&text, octets)).filter(|text| !text.is_empty())

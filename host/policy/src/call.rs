@@ -92,6 +92,13 @@ pub(crate) struct Finished {
 #[error("{0}")]
 pub(crate) struct Failure(pub(crate) String);
 
+impl Failure {
+    /// Whether the plugin has no part in it: there was no room, or the server stops.
+    pub(crate) fn is_of_the_host(&self) -> bool {
+        self.0.starts_with(NO_ROOM) || self.0 == STOPPED
+    }
+}
+
 /// Asks a plugin. `instance` is the one of this session, if it has one already.
 pub(crate) async fn ask(
     core: &Arc<Core>,
@@ -171,6 +178,11 @@ impl<T> Drop for Abort<T> {
 }
 
 impl Instance {
+    /// Whether this is an instance of that plugin in that version.
+    pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.store.data().core, core)
+    }
+
     /// Waits for a slot, makes an instance in it, and runs `configure`.
     async fn make(core: &Arc<Core>) -> Result<Box<Self>, Failure> {
         let (mut instance, registration) = Self::bare(core).await?;
@@ -189,10 +201,8 @@ impl Instance {
             Err(_) => {
                 tokio::time::timeout(services.slot_wait, services.slots.clone().acquire_owned())
                     .await
-                    .map_err(|_| {
-                        Failure(format!("no room for an instance within {:?}", services.slot_wait))
-                    })?
-                    .map_err(|_| Failure("the server stops".into()))?
+                    .map_err(|_| Failure(format!("{NO_ROOM} within {:?}", services.slot_wait)))?
+                    .map_err(|_| Failure(STOPPED.into()))?
             }
         };
         let mut store = Store::new(&services.engine, Guest::new(core.clone()));
@@ -313,5 +323,7 @@ fn failure(error: &wasmtime::Error) -> Failure {
     Failure(answer::short(&format!("{error:#}")))
 }
 
+const NO_ROOM: &str = "no room for an instance";
+const STOPPED: &str = "the server stops";
 /// After one call that ran longer than a tick, so many begin on the guests' threads.
 const CALLS_SLOW_AFTER_ONE: u32 = 100;

@@ -15,7 +15,8 @@ use wasmtime::component::InstancePre;
 use crate::bindings::stages::{
     configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
 };
-use crate::config::{Grants, OnError, PluginLimits};
+use crate::breaker::{Breaker, BreakerState, Change};
+use crate::config::{BreakerConfig, Grants, OnError, PluginConfig, PluginLimits};
 use crate::engine::Ticker;
 use crate::guest::Guest;
 use crate::host::Clock;
@@ -40,6 +41,11 @@ impl Chain {
     /// Counts the sets that this host has loaded; 0 is the empty set it begins with.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The circuit breakers, in the order of [`plugins`](Self::plugins), as they are now.
+    pub fn breakers(&self) -> impl Iterator<Item = BreakerState> {
+        self.cores.iter().map(|core| core.breaker.describe())
     }
 
     /// Whether any plugin is asked at this stage. If not, the stage costs nothing.
@@ -147,7 +153,10 @@ pub(crate) struct Core {
     pub(crate) config: serde_json::Value,
     pub(crate) config_json: String,
     pub(crate) pre: InstancePre<Guest>,
-    pub(crate) exports: Exports,
+    pub(crate) exports: Arc<Exports>,
+    pub(crate) breaker: Breaker,
+    /// What was live under this name before, if the breaker is to fall back on it.
+    pub(crate) previous: Option<Previous>,
     /// Present if it is granted.
     pub(crate) kv: Option<Namespace>,
     pub(crate) services: Arc<Services>,
@@ -155,6 +164,14 @@ pub(crate) struct Core {
     pub(crate) slow: AtomicU32,
     pub(crate) log: Mutex<Bucket>,
     pub(crate) meters: Vec<Meters>,
+}
+
+/// An earlier version of a plugin.
+pub(crate) struct Previous {
+    pub(crate) core: Arc<Core>,
+    /// What it calls itself, and the digest of its component.
+    pub(crate) version: Arc<str>,
+    pub(crate) digest: Arc<str>,
 }
 
 /// What the host shares among all plugins.
@@ -189,6 +206,10 @@ impl Guests {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("policy-guest")
+            .on_thread_start(|| {
+                // On Linux this is the thread's own. Where it is refused, guests are as important as sockets.
+                let _ = rustix::process::nice(GUEST_NICE);
+            })
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
@@ -274,6 +295,69 @@ impl Meters {
 }
 
 impl Core {
+    /// The same code with the same table, under the grants and limits of today: a version to fall back on.
+    pub(crate) fn under(&self, today: &PluginConfig, kv: Option<Namespace>) -> Arc<Self> {
+        Arc::new(Self {
+            name: self.name.clone(),
+            on_error: today.on_error,
+            grants: today.grants.clone(),
+            limits: today.limits.clone(),
+            config: self.config.clone(),
+            config_json: self.config_json.clone(),
+            pre: self.pre.clone(),
+            exports: self.exports.clone(),
+            // Nothing stands behind it: a version that fails here just fails.
+            breaker: Breaker::new(BreakerConfig { failures: 0, ..today.breaker }),
+            previous: None,
+            kv,
+            services: self.services.clone(),
+            slow: AtomicU32::new(0),
+            log: Bucket::new(today.limits.log_lines),
+            meters: Meters::all(&self.name),
+        })
+    }
+
+    /// Says for people and for monitoring what a call changed.
+    pub(crate) fn tell(&self, change: Change) {
+        let name = &*self.name;
+        match change {
+            Change::None => return,
+            Change::Opened => {
+                let BreakerConfig { failures, window, .. } = self.breaker.config();
+                let fallback =
+                    self.previous.as_ref().map_or("on-error", |_| "the previous version");
+                metrics::counter!("gatepost_policy_breaker_trips_total", "plugin" => name.to_owned())
+                    .increment(1);
+                tracing::error!(
+                    target: "plugin",
+                    plugin = name,
+                    fallback,
+                    "{failures} calls failed within {window:?}: the plugin is not asked any more until probes go well or another version takes its place"
+                );
+            }
+            Change::Closed => {
+                tracing::info!(target: "plugin", plugin = name, "probes went well: the plugin is asked again")
+            }
+        }
+        self.show_breaker();
+    }
+
+    /// Whether the plugin is asked, as a metric.
+    pub(crate) fn show_breaker(&self) {
+        metrics::gauge!("gatepost_policy_breaker_open", "plugin" => self.name.to_string())
+            .set(f64::from(u8::from(self.breaker.is_open())));
+    }
+
+    /// Whether this is what the configuration still wants.
+    pub(crate) fn is(&self, config: &PluginConfig) -> bool {
+        *self.name == *config.name
+            && self.config == config.config
+            && self.grants == config.grants
+            && self.limits == config.limits
+            && self.on_error == config.on_error
+            && *self.breaker.config() == config.breaker
+    }
+
     /// Takes a line from what the plugin may log this second.
     pub(crate) fn may_log(&self) -> bool {
         let now = self.services.clock.monotonic();
@@ -296,6 +380,9 @@ impl Core {
                 .is_ok()
     }
 }
+
+/// Sockets go first: of two threads that both want a core, the guest's gets a third.
+const GUEST_NICE: i32 = 3;
 
 /// A token bucket that holds one second's worth.
 pub(crate) struct Bucket {

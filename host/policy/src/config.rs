@@ -15,6 +15,8 @@ pub struct PluginConfig {
     pub sha256: Option<String>,
     /// What a failed call means.
     pub on_error: OnError,
+    /// When it is not asked any more, and what then.
+    pub breaker: BreakerConfig,
     /// What the plugin may do besides looking and answering.
     pub grants: Grants,
     /// What it may use up.
@@ -31,6 +33,7 @@ impl PluginConfig {
             component,
             sha256: None,
             on_error: OnError::default(),
+            breaker: BreakerConfig::default(),
             grants: Grants::default(),
             limits: PluginLimits::default(),
             config: serde_json::Value::Object(serde_json::Map::new()),
@@ -59,6 +62,44 @@ pub enum OnError {
     Reject,
 }
 
+/// When a plugin that keeps failing is not asked any more, and what stands in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// So many calls must fail within the window. Default 5; 0 switches the breaker off.
+    pub failures: u32,
+    /// Default 10 s.
+    pub window: Duration,
+    /// Percent of the calls in the window that must fail: one odd message in a hundred stops nothing. Default 50.
+    pub share: u8,
+    /// Time until the first probe; each probe that fails doubles it, up to 16 times. Default 30 s.
+    pub pause: Duration,
+    /// What happens in the meantime.
+    pub fallback: Fallback,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            window: Duration::from_secs(10),
+            share: 50,
+            pause: Duration::from_secs(30),
+            fallback: Fallback::OnError,
+        }
+    }
+}
+
+/// What stands in the place of a plugin that is not asked any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// What every failed call means: [`OnError`].
+    #[default]
+    OnError,
+    /// The version that was live before this one, with its own table of the configuration, but with the grants and limits
+    /// of today. Without one, as `OnError`.
+    Previous,
+}
+
 /// What a plugin may do. Nothing is granted unless the configuration says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
@@ -83,14 +124,32 @@ pub enum EditGrant {
     Route,
     /// Add, change and remove header fields.
     Header,
+    /// Add header fields, and nothing else.
+    HeaderAdd,
+    /// Touch the fields that say where a message came from and who vouches for it: Received, Return-Path, DKIM-Signature,
+    /// ARC-*, Authentication-Results. Only with one of the two above.
+    TraceFields,
     /// Replace the body.
     Body,
+    /// Let a message, a recipient or a notification vanish by a verdict.
+    Discard,
+    /// Hold a message back by a verdict.
+    Hold,
 }
 
 impl EditGrant {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::ReversePath, Self::Recipients, Self::Route, Self::Header, Self::Body];
+    pub const ALL: [Self; 9] = [
+        Self::ReversePath,
+        Self::Recipients,
+        Self::Route,
+        Self::Header,
+        Self::HeaderAdd,
+        Self::TraceFields,
+        Self::Body,
+        Self::Discard,
+        Self::Hold,
+    ];
 
     /// The name in the configuration and in refusals.
     pub fn name(self) -> &'static str {
@@ -99,7 +158,11 @@ impl EditGrant {
             Self::Recipients => "recipients",
             Self::Route => "route",
             Self::Header => "header",
+            Self::HeaderAdd => "header-add",
+            Self::TraceFields => "trace-fields",
             Self::Body => "body",
+            Self::Discard => "discard",
+            Self::Hold => "hold",
         }
     }
 }

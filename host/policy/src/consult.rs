@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::answer::Answer;
-use crate::call::{Failure, Instance, Question, ask};
+use crate::answer::{Answer, Decision};
+use crate::breaker::{Admission, Change};
+use crate::call::{Failure, Finished, Instance, Question, ask};
 use crate::chain::{Chain, Stage};
+use crate::effects::not_granted;
 use crate::guest::Call;
 use crate::trace::TraceEntry;
 
@@ -60,14 +62,30 @@ impl Desk {
         let recipient = question.recipient().map(|recipient| recipient.address.clone());
         let clock = &core.services.clock;
         let before = clock.monotonic();
-        let finished = ask(core, self.instances[at].take(), question, call).await;
-        let took = clock.monotonic().saturating_sub(before);
+        let admission = core.breaker.admit(before);
+        let (asked, version, digest) = match (admission, &core.previous) {
+            (Admission::Refuse, Some(previous)) => {
+                (&previous.core, &previous.version, &previous.digest)
+            }
+            _ => (core, &info.version, &info.digest),
+        };
+        let instance = self.instances[at].take().filter(|instance| instance.is_of(asked));
+        let finished = if admission == Admission::Refuse && core.previous.is_none() {
+            let failure = Failure("not asked: too many calls failed (circuit breaker)".into());
+            Finished { instance: None, answer: Err(failure), call }
+        } else if asked.exports.has(stage) {
+            ask(asked, instance, question, call).await
+        } else {
+            Finished { instance, answer: Ok(Decision::next()), call }
+        };
+        let now = clock.monotonic();
+        let took = now.saturating_sub(before);
         self.instances[at] = finished.instance;
         let mut entry = TraceEntry {
             stage,
             plugin: core.name.clone(),
-            version: info.version.clone(),
-            digest: info.digest.clone(),
+            version: version.clone(),
+            digest: digest.clone(),
             recipient,
             verdict: Cow::Borrowed("error"),
             reply: None,
@@ -85,14 +103,31 @@ impl Desk {
             entry.reason = decision.reason;
             entry.rule = decision.rule;
             let name = decision.answer.name();
+            if let Some(effect) = finished.call.staged.denied.get() {
+                return Err(Failure(format!("not granted: {effect}")));
+            }
+            if let Some(text) = not_granted(&decision.answer, &asked.grants) {
+                return Err(Failure(text));
+            }
             let verdict = check(decision.answer)
                 .map_err(|text| Failure(format!("illegal answer {name}: {text}")))?;
             entry.verdict = Cow::Borrowed(name);
             Ok(verdict)
         });
+        let change = match &verdict {
+            _ if admission == Admission::Refuse => Change::None,
+            Ok(_) => core.breaker.succeeded(now, admission),
+            Err(failure) if failure.is_of_the_host() => Change::None,
+            Err(Failure(text)) => core.breaker.failed(now, admission, text),
+        };
+        core.tell(change);
         if let Err(Failure(text)) = &verdict {
             meters.failures.increment(1);
-            tracing::warn!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
+            if admission == Admission::Refuse {
+                tracing::debug!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
+            } else {
+                tracing::warn!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
+            }
             // An answer that is not taken spoils the instance as any other fault does.
             self.instances[at] = None;
             entry.error = Some(text.clone());

@@ -128,10 +128,17 @@ impl Guest {
         Ok(work.await)
     }
 
+    /// Refuses an effect by name. The plugin hears of it, and the call fails.
+    pub(crate) fn deny(&self, effect: String) -> HostError {
+        // The first is enough for the trace.
+        let _ = self.call.staged.denied.set(effect.clone());
+        HostError::Denied(effect)
+    }
+
     /// "May it?" for edits, asked before any work.
     pub(crate) fn may_edit(&self, grant: EditGrant) -> Result<(), HostError> {
         if !self.core.grants.edit.contains(&grant) {
-            return Err(HostError::Denied(format!("edit {:?}", grant.name())));
+            return Err(self.deny(format!("edit {:?}", grant.name())));
         }
         if matches!(self.call.stage, Stage::Route | Stage::Outcome | Stage::Configure) {
             return Err(HostError::Invalid(format!("the stage {} edits nothing", self.call.stage)));

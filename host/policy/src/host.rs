@@ -195,6 +195,7 @@ impl Host {
 
     /// Puts a chain in the place of the present one, in one step, for sessions that begin from now on.
     pub fn install(&self, chain: Chain) {
+        chain.cores.iter().for_each(|core| core.show_breaker());
         self.current.store(Arc::new(chain));
     }
 

@@ -8,12 +8,14 @@
 
 mod answer;
 mod bindings;
+mod breaker;
 mod call;
 mod chain;
 mod compile;
 mod config;
 mod consult;
 mod content;
+mod effects;
 mod engine;
 mod error;
 mod guest;
@@ -29,9 +31,12 @@ mod transaction;
 mod verdict;
 mod wasi;
 
+pub use breaker::BreakerState;
 pub use chain::{Chain, PluginInfo, Stage};
 pub use compile::{Compiler, CompilerChild, CompilerLimits, serve_compiler};
-pub use config::{Component, EditGrant, Grants, OnError, PluginConfig, PluginLimits};
+pub use config::{
+    BreakerConfig, Component, EditGrant, Fallback, Grants, OnError, PluginConfig, PluginLimits,
+};
 pub use content::ContentView;
 pub use error::{Error, LoadError};
 pub use host::{Clock, Host, HostConfig, KvLimits, SystemClock};

@@ -1,6 +1,7 @@
 //! What a call wants changed. It becomes true when the plugin answers, or never.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use message::Edit;
 use smtp::ReversePath;
@@ -29,6 +30,8 @@ pub(crate) struct Staged {
     pub(crate) view: Option<message::Header>,
     /// One line for each edit, for the trace.
     pub(crate) lines: Vec<String>,
+    /// The first effect that the plugin wanted and was not granted. It makes the call fail, whatever is answered.
+    pub(crate) denied: OnceLock<String>,
     octets: usize,
     count: usize,
 }

@@ -9,6 +9,7 @@ use crate::gatepost::policy::log::{self, Level};
 use crate::gatepost::policy::message::{Content, Session, Transaction};
 use crate::gatepost::policy::types::{HostError, Recipient, Reply};
 use crate::gatepost::policy::{clock, config, kv, lookup};
+use crate::hostile::hostile;
 
 /// What a stage was asked with.
 #[derive(Default)]
@@ -33,6 +34,7 @@ pub fn act(stage: &str, asked: &Asked) -> Said {
         .or_else(|| edit(&name, asked))
         .or_else(|| import(&name))
         .or_else(|| look(&name, asked))
+        .or_else(|| hostile(&name, asked))
         .unwrap_or_default()
 }
 
@@ -139,18 +141,6 @@ fn edit(name: &str, asked: &Asked) -> Option<Said> {
                 told.push(content.add_header("X-Test", "1"));
                 told.push(content.set_body(b"x"));
             }
-            Some(reason(told.into_iter().map(text).collect::<Vec<_>>().join("; ")))
-        }
-        "edit-protected" => {
-            let content = asked.content?;
-            let told = [
-                content.prepend_header("Received", "from nowhere"),
-                content.add_header("return-path", "<x@example.org>"),
-                content.replace_header("DKIM-Signature", 0, "v=1"),
-                content.remove_header("Authentication-Results", None).map(|_| ()),
-                content.add_header("X-Forged\r\nReceived", "x"),
-                content.add_header("X-Forged", "x\r\nReceived: y"),
-            ];
             Some(reason(told.into_iter().map(text).collect::<Vec<_>>().join("; ")))
         }
         "split" => Some(told(transaction?.replace_recipient(
@@ -296,11 +286,11 @@ fn look(name: &str, asked: &Asked) -> Option<Said> {
     })
 }
 
-fn told(result: Result<(), HostError>) -> Said {
+pub fn told(result: Result<(), HostError>) -> Said {
     reason(text(result))
 }
 
-fn text(result: Result<(), HostError>) -> String {
+pub fn text(result: Result<(), HostError>) -> String {
     match result {
         Ok(()) => "ok".into(),
         Err(HostError::Denied(what)) => format!("denied {what}"),
@@ -310,6 +300,6 @@ fn text(result: Result<(), HostError>) -> String {
     }
 }
 
-fn reason(text: String) -> Said {
+pub fn reason(text: String) -> Said {
     Said { reason: Some(text), ..Said::default() }
 }

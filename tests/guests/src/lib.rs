@@ -4,6 +4,7 @@
 wit_bindgen::generate!({ path: "../../wit", world: "plugin", generate_all });
 
 mod acts;
+mod hostile;
 
 use acts::{Asked, act};
 use exports::gatepost::policy::{

@@ -138,7 +138,12 @@ fn read_piece(content: &dyn Octets, offset: u64) -> std::io::Result<Bytes> {
 
 async fn plugins(State(office): State<Office>) -> Response {
     let chain = office.policy.current();
-    let plugins: Vec<_> = chain.plugins().iter().map(crate::wiring::describe).collect();
+    let plugins: Vec<_> = chain
+        .plugins()
+        .iter()
+        .zip(chain.breakers())
+        .map(|(plugin, breaker)| crate::wiring::describe(plugin, &breaker))
+        .collect();
     Json(json!({ "generation": chain.generation(), "plugins": plugins })).into_response()
 }
 

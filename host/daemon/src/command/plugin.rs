@@ -61,4 +61,13 @@ fn print(plugin: &serde_json::Value) {
     say(&format!("    sha256 {}", text("digest")));
     say(&format!("    stages {}", words("stages")));
     say(&format!("    grants {}", words("grants")));
+    let breaker = &plugin["breaker"];
+    if breaker["trips"].as_u64().is_some_and(|trips| trips > 0) {
+        let state = if breaker["open"] == true { "open: it is not asked" } else { "closed again" };
+        say(&format!(
+            "    breaker {state}; tripped {} times, the last failure: {}",
+            breaker["trips"],
+            breaker["last-failure"].as_str().unwrap_or_default()
+        ));
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use policy::CompilerLimits;
+use policy::{BreakerConfig, CompilerLimits, EditGrant, Fallback, PluginLimits};
 
 use super::reader::Reader;
 use super::value::ByteSize;
-use super::{Component, Grants, OnError, Plugin, PluginLimits, Policy, Table};
+use super::{Component, Grants, OnError, Plugin, Policy, Table};
 
 /// `[policy]`
 pub(super) fn room(section: Option<Reader<'_>>) -> Policy {
@@ -53,6 +53,7 @@ pub(super) fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
     }
     let choices = [("defer", OnError::Defer), ("pass", OnError::Pass), ("reject", OnError::Reject)];
     let on_error = section.choice("on-error", &choices, OnError::Defer);
+    let breaker = breaker(section.table("breaker"));
     let grants = grants(section.table("grants"), tables);
     let limits = plugin_limits(section.table("limits"));
     let config = section.get_or("config", serde_json::Value::Object(serde_json::Map::new()));
@@ -64,6 +65,7 @@ pub(super) fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
         component: component?,
         sha256,
         on_error,
+        breaker,
         grants,
         limits,
         config,
@@ -101,7 +103,7 @@ fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
     {
         section.fault("lookup", format!("there is no [[table]] with the name \"{name}\""));
     }
-    let edits = ["reverse-path", "recipients", "route", "header", "body"];
+    let edits = EditGrant::ALL.map(EditGrant::name);
     for word in grants.edit.iter().filter(|word| !edits.contains(&word.as_str())) {
         section.fault("edit", format!("\"{word}\" is not one of {}", edits.join(", ")));
     }
@@ -109,13 +111,51 @@ fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
     grants
 }
 
+fn breaker(section: Option<Reader<'_>>) -> BreakerConfig {
+    let default = BreakerConfig::default();
+    let Some(section) = section else { return default };
+    let fallbacks = [("on-error", Fallback::OnError), ("previous", Fallback::Previous)];
+    let share = section.get_or("share", u32::from(default.share));
+    if share > 100 {
+        section.fault("share", "a share is a number of percent");
+    }
+    let breaker = BreakerConfig {
+        failures: section.get_or("failures", default.failures),
+        window: section.get_or("window", default.window),
+        share: u8::try_from(share).unwrap_or(100),
+        pause: section.get_or("pause", default.pause),
+        fallback: section.choice("fallback", &fallbacks, default.fallback),
+    };
+    if breaker.pause.is_zero() {
+        section.fault("pause", "a pause of nothing is no pause");
+    }
+    section.finish();
+    breaker
+}
+
 fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
-    let Some(section) = section else { return PluginLimits::default() };
+    let default = PluginLimits::default();
+    let Some(section) = section else { return default };
+    let octets = |key, default: usize| {
+        let ByteSize(octets) = section.get_or(key, ByteSize(default as u64));
+        usize::try_from(octets).unwrap_or(usize::MAX)
+    };
     let limits = PluginLimits {
-        cpu: section.get("cpu"),
-        cpu_data: section.get("cpu-data"),
-        wall: section.get("wall"),
-        memory: section.get::<ByteSize>("memory").map(|size| size.0),
+        cpu: section.get_or("cpu", default.cpu),
+        cpu_data: section.get_or("cpu-data", default.cpu_data),
+        wall: section.get_or("wall", default.wall),
+        memory: octets("memory", default.memory),
+        host_calls: section.get_or("host-calls", default.host_calls),
+        host_call_octets: octets("host-call-size", default.host_call_octets),
+        handles: section.get_or("handles", default.handles),
+        table_elements: section.get_or("table-elements", default.table_elements),
+        waits: section.get_or("waits", default.waits),
+        edits: section.get_or("edits", default.edits),
+        edit_octets: octets("edit-size", default.edit_octets),
+        note_octets: octets("note-size", default.note_octets),
+        log_lines: section.get_or("log-lines", default.log_lines),
+        kv_keys: section.get_or("kv-keys", default.kv_keys),
+        kv_octets: section.get_or("kv-size", ByteSize(default.kv_octets)).0,
     };
     section.finish();
     limits

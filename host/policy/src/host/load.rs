@@ -8,15 +8,16 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Code, InstancePre};
 
 use super::Host;
+use crate::breaker::Breaker;
 use crate::call::probe;
-use crate::chain::{Bucket, Core, Exports, Meters, PluginInfo, Stage};
+use crate::chain::{Bucket, Core, Exports, Meters, PluginInfo, Previous, Stage};
 use crate::compile::hex;
-use crate::config::{Component, PluginConfig};
+use crate::config::{Component, Fallback, PluginConfig};
 use crate::engine::{MAX_MEMORY_OCTETS, MAX_TABLE_ELEMENTS};
 use crate::guest::Guest;
 use crate::imports::INTERFACES;
 use crate::imports::log::clean;
-use crate::kv::Quota;
+use crate::kv::{Namespace, Quota};
 use crate::wasi;
 
 /// Loads one plugin, or says all that is wrong with it.
@@ -41,6 +42,18 @@ pub(super) async fn plugin(
     });
     let (prepared, kv) =
         prepared.await.map_err(|error| vec![format!("the compiler failed: {error}")])??;
+    let previous = previous(host, &config, &prepared.digest, kv.as_ref());
+    let live = host.current();
+    let kept = live
+        .cores
+        .iter()
+        .zip(&live.infos)
+        .find(|(core, info)| *info.digest == *prepared.digest && core.is(&config));
+    if let Some((core, info)) = kept {
+        // Nothing about it was changed: what is known about its failures holds on. `configure` may see another world.
+        probe(core).await?;
+        return Ok((core.clone(), info.clone()));
+    }
     let core = Arc::new(Core {
         name: config.name.as_str().into(),
         on_error: config.on_error,
@@ -48,7 +61,9 @@ pub(super) async fn plugin(
         config_json: config.config.to_string(),
         config: config.config,
         pre: prepared.pre,
-        exports: prepared.exports,
+        exports: Arc::new(prepared.exports),
+        breaker: Breaker::new(config.breaker),
+        previous,
         kv,
         services: host.services.clone(),
         slow: AtomicU32::new(0),
@@ -69,6 +84,31 @@ pub(super) async fn plugin(
         size: prepared.size,
     };
     Ok((core, info))
+}
+
+/// What the breaker of this plugin may fall back on: what is live now under its name, if that is another version and works,
+/// or what that would have fallen back on.
+fn previous(
+    host: &Host,
+    config: &PluginConfig,
+    digest: &str,
+    kv: Option<&Namespace>,
+) -> Option<Previous> {
+    if config.breaker.fallback != Fallback::Previous {
+        return None;
+    }
+    let live = host.current();
+    let at = live.infos.iter().position(|info| *info.name == *config.name)?;
+    let (core, info) = (&live.cores[at], &live.infos[at]);
+    let same = *info.digest == *digest && core.config == config.config;
+    let (core, version, digest) = if same || core.breaker.is_open() {
+        let before = core.previous.as_ref()?;
+        (&before.core, &before.version, &before.digest)
+    } else {
+        (core, &info.version, &info.digest)
+    };
+    let core = core.under(config, kv.cloned());
+    Some(Previous { core, version: version.clone(), digest: digest.clone() })
 }
 
 /// Faults of the configuration itself.

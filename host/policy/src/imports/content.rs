@@ -112,7 +112,9 @@ impl HostContent for Guest {
 
     fn replace_header(&mut self, _: Handle, name: String, index: u32, value: String) -> Answer<()> {
         self.charge()?;
-        if let Err(error) = self.may_edit_field(&name) {
+        if let Err(error) =
+            self.may_edit_field(&name).and_then(|()| self.may_edit(EditGrant::Header))
+        {
             return Ok(Err(error));
         }
         let count = self.edited()?.get_all(&name).count();
@@ -185,9 +187,13 @@ impl Guest {
     }
 
     fn may_edit_field(&self, name: &str) -> Result<(), HostError> {
-        self.may_edit(EditGrant::Header)?;
-        if PROTECTED.iter().any(|protected| protected.eq_ignore_ascii_case(name)) {
-            return Err(HostError::Denied(format!("the field {name} belongs to the host")));
+        let grants = &self.core.grants.edit;
+        let adds_only =
+            grants.contains(&EditGrant::HeaderAdd) && !grants.contains(&EditGrant::Header);
+        self.may_edit(if adds_only { EditGrant::HeaderAdd } else { EditGrant::Header })?;
+        let protected = !grants.contains(&EditGrant::TraceFields);
+        if protected && PROTECTED.iter().any(|protected| protected.eq_ignore_ascii_case(name)) {
+            return Err(self.deny(format!("the field {name} belongs to the host")));
         }
         Ok(())
     }
@@ -200,6 +206,9 @@ impl Guest {
     ) -> Result<(), HostError> {
         self.may_edit_field(name)?;
         let edit = edit().map_err(|error| HostError::Invalid(error.to_string()))?;
+        if matches!(edit, Edit::Replace { .. } | Edit::Remove { .. }) {
+            self.may_edit(EditGrant::Header)?;
+        }
         if self.call.staged.header.len() >= MAX_HEADER_EDITS {
             return Err(HostError::Quota(format!(
                 "one call makes at most {MAX_HEADER_EDITS} edits of the header"
@@ -220,9 +229,16 @@ fn piece(octets: &[u8], offset: u64, length: u32) -> &[u8] {
 }
 
 /// What says where a message came from and who vouches for it is written by the host alone (RFC 5321 §4.4,
-/// RFC 6376 §3.5, RFC 8601 §5).
-const PROTECTED: [&str; 4] =
-    ["Received", "Return-Path", "DKIM-Signature", "Authentication-Results"];
+/// RFC 6376 §3.5, RFC 8601 §5, RFC 8617 §4).
+const PROTECTED: [&str; 7] = [
+    "Received",
+    "Return-Path",
+    "DKIM-Signature",
+    "Authentication-Results",
+    "ARC-Seal",
+    "ARC-Message-Signature",
+    "ARC-Authentication-Results",
+];
 /// A read copies so much at most: a piece, not a message.
 const MAX_READ_OCTETS: usize = 1 << 20;
 const MAX_PARTS: usize = 1000;

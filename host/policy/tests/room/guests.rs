@@ -2,117 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{
-    World, addressed, addresses, content, granted, passing, plugin, recipient, session, transaction,
-};
+use crate::support::{World, passing, plugin, session, transaction};
 use policy::{OnError, Ruling, Session, TraceEntry, Verdict};
 
 fn refused(ruling: &Ruling) -> String {
     match &ruling.verdict {
         Verdict::Refuse(reply) => reply.to_string(),
         other => panic!("{other:?}"),
-    }
-}
-
-/// The plugin fails at `rcpt` in this way, the client is put off, and the session goes on.
-async fn fails_at_rcpt(act: &str, word: &str, change: impl FnOnce(&mut policy::PluginConfig)) {
-    let world = World::new();
-    let mut config = granted("guest", &[("rcpt", act)]);
-    change(&mut config);
-    let mut session = world.session(config).await;
-    let mut transaction = transaction();
-    assert_eq!(session.mail(&mut transaction).await.verdict, Verdict::Pass, "{act}");
-    for _ in 0..2 {
-        let ruling = session.rcpt(&mut transaction, recipient("bob@example.org")).await;
-        assert!(refused(&ruling).starts_with("451 4.3.0 "), "{act}: {ruling:?}");
-        assert_eq!(ruling.plugin.as_deref(), Some("guest"));
-        assert!(addresses(&transaction).is_empty(), "{act}");
-    }
-    assert_eq!(transaction.reverse_path.to_string(), "alice@example.com", "{act}");
-    assert!(transaction.notes.is_empty() && transaction.edits.is_empty(), "{act}");
-    let error = transaction.trace[1].error.as_deref().unwrap_or_default();
-    assert!(error.contains(word), "{act}: {error}");
-    assert_eq!(transaction.trace[1].verdict, "error");
-    assert_eq!(
-        session.mail(&mut transaction).await.verdict,
-        Verdict::Pass,
-        "{act}: the session goes on"
-    );
-}
-
-fn nothing(_: &mut policy::PluginConfig) {}
-
-fn short(config: &mut policy::PluginConfig) {
-    config.limits.cpu = Duration::from_millis(20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endless_loop_is_stopped() {
-    fails_at_rcpt("spin", "execution time used up", short).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_contained() {
-    fails_at_rcpt("panic", "trap", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_exit_ends_the_plugin_alone() {
-    fails_at_rcpt("exit", "", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_memory_bomb_meets_its_limit() {
-    fails_at_rcpt("memory-bomb", "trap", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn deep_recursion_is_contained() {
-    fails_at_rcpt("recurse", "trap", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_host_calls_is_stopped() {
-    fails_at_rcpt("flood", "host calls used up", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_sleeps_is_not_waited_for() {
-    fails_at_rcpt("sleep", "no answer within", |config| {
-        config.limits.wall = Duration::from_millis(100)
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn giant_arguments_are_refused() {
-    fails_at_rcpt("giant-value", "fuel", nothing).await;
-    fails_at_rcpt("giant-list", "fuel", nothing).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn illegal_replies_never_reach_the_wire() {
-    for act in
-        ["reply-crlf", "reply-nul", "reply-positive", "reply-class", "reply-long", "reply-lines"]
-    {
-        fails_at_rcpt(act, "illegal answer reject", nothing).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trap_in_the_middle_of_edits_changes_nothing() {
-    fails_at_rcpt("edit-all-then-panic", "trap", nothing).await;
-    fails_at_rcpt("edit-all-then-spin", "execution time used up", short).await;
-    let world = World::new();
-    let mut session =
-        world.session(passing(granted("other", &[("data", "edit-all-then-panic")]))).await;
-    for _ in 0..200 {
-        let mut transaction = addressed();
-        assert_eq!(session.data(&mut transaction, content()).await.verdict, Verdict::Pass);
-        assert_eq!(addresses(&transaction), ["bob@example.org"]);
-        assert!(transaction.edits.is_empty() && transaction.notes.is_empty());
-        assert_eq!(transaction.reverse_path.to_string(), "alice@example.com");
-        assert!(transaction.trace[0].edits.is_empty() && transaction.trace[0].error.is_some());
     }
 }
 
@@ -152,41 +48,6 @@ async fn a_plugin_reaches_nothing_of_the_machine() {
                 .is_some_and(|text| text.starts_with("Err(") && text.ends_with("false 0")),
         "{reason:?} {error:?}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_granted_is_refused_by_name() {
-    let world = World::new();
-    let acts = [("helo", "denied"), ("data", "edits-denied")];
-    let mut session = world.session(plugin("guest", &acts)).await;
-    session.helo("h", true).await;
-    assert_eq!(
-        session.trace()[0].reason.as_deref(),
-        Some(r#"denied kv; denied kv; denied dns; denied dns; denied lookup "aliases""#)
-    );
-    let mut transaction = addressed();
-    assert_eq!(session.data(&mut transaction, content()).await.verdict, Verdict::Pass);
-    assert_eq!(
-        transaction.trace[0].reason.as_deref(),
-        Some(
-            r#"denied edit "reverse-path"; denied edit "recipients"; denied edit "route"; denied edit "header"; denied edit "body""#
-        )
-    );
-    assert!(transaction.edits.is_empty());
-    assert_eq!(addresses(&transaction), ["bob@example.org"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn protected_fields_are_the_hosts_own() {
-    let world = World::new();
-    let mut session = world.session(granted("guest", &[("data", "edit-protected")])).await;
-    let mut transaction = addressed();
-    session.data(&mut transaction, content()).await;
-    let told = transaction.trace[0].reason.clone().unwrap_or_default();
-    let told: Vec<&str> = told.split("; ").collect();
-    assert!(told[..4].iter().all(|text| text.starts_with("denied the field")), "{told:?}");
-    assert_eq!(told[4..], ["invalid", "invalid"], "line breaks forge no field");
-    assert!(transaction.edits.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,7 @@
 //! What does not load says why, all of it, and changes nothing.
 
-use crate::support::{World, agreeable, minimal, plugin, session};
+use crate::support::{World, agreeable, minimal, plugin, session, written};
 use policy::{Component, PluginConfig, Stage};
-
-fn written(name: &str, wasm: Vec<u8>) -> PluginConfig {
-    PluginConfig::new(name, Component::Bytes(wasm.leak(), "test"))
-}
 
 #[track_caller]
 fn names(faults: &[policy::LoadError], plugin: &str, word: &str) {

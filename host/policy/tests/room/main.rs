@@ -6,7 +6,10 @@
     reason = "tests say what they want, and fail if it is not so"
 )]
 
+mod breaker;
+mod effects;
 mod guests;
+mod hostile;
 mod loading;
 mod stages;
 mod support;

@@ -41,7 +41,7 @@ async fn plugins_are_asked_in_order_until_one_decides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_verdict_of_each_stage_arrives() {
     let world = World::new();
-    let at = |stage: &'static str, act: &'static str| plugin("guest", &[(stage, act)]);
+    let at = |stage: &'static str, act: &'static str| granted("guest", &[(stage, act)]);
     let drop = world.session(at("connect", "drop")).await.connect().await;
     assert_eq!(drop.verdict, Verdict::Drop);
     let close = world.session(at("helo", "disconnect")).await.helo("h", true).await;
@@ -206,7 +206,7 @@ async fn tables_are_looked_up_and_reloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_messages_are_routed_and_judged() {
     let world = World::new();
-    let acts = |route, outcome| plugin("guest", &[("route", route), ("outcome", outcome)]);
+    let acts = |route, outcome| granted("guest", &[("route", route), ("outcome", outcome)]);
     let ask = async |route: &'static str, outcome: &'static str| {
         let mut queued = Queued::new(world.chain(vec![acts(route, outcome)]).await, addressed());
         let (verdict, trace) = queued.route(0).await;

@@ -108,11 +108,20 @@ pub(crate) fn plugin(name: &str, acts: &[(&str, &str)]) -> PluginConfig {
     // Tests share a busy machine: what is stopped by another limit is not to be stopped by the clock first.
     plugin.limits.cpu = Duration::from_secs(5);
     plugin.limits.cpu_data = Duration::from_secs(5);
+    // What fails again and again is asked again and again, unless the breaker is what a test is about.
+    plugin.breaker.failures = 0;
     plugin
 }
 
+/// A plugin whose component a test has written itself.
+pub(crate) fn written(name: &str, wasm: Vec<u8>) -> PluginConfig {
+    PluginConfig::new(name, Component::Bytes(wasm.leak(), "test"))
+}
+
 pub(crate) fn all_grants() -> Grants {
-    Grants { kv: true, dns: true, lookup: Vec::new(), edit: EditGrant::ALL.into_iter().collect() }
+    // The host's own fields are nobody's, unless a test says so.
+    let edit = EditGrant::ALL.into_iter().filter(|grant| *grant != EditGrant::TraceFields);
+    Grants { kv: true, dns: true, lookup: Vec::new(), edit: edit.collect() }
 }
 
 pub(crate) fn granted(name: &str, acts: &[(&str, &str)]) -> PluginConfig {

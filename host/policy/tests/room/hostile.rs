@@ -1,0 +1,349 @@
+//! Whatever a component does: the client gets the configured answer in time, nothing of the call takes effect, the session
+//! goes on, and the next session notices nothing. The lines are threats of the sandbox's model: W1 loops, W2 bulk
+//! instructions, W3 bombs, W4 stacks, W5 floods, W6 sizes, W7 logs, W8 stores, W9 handles, W14 forgery, W15 halves.
+
+use std::time::{Duration, Instant};
+
+use policy::{PluginConfig, Session, Verdict};
+
+use crate::support::{
+    World, addressed, addresses, agreeable, content, granted, minimal, passing, plugin, recipient,
+    session, transaction, written,
+};
+
+/// Acts that must fail, and a word of why. One line each: threat, act, word.
+const FAILING: &[(&str, &str, &str)] = &[
+    ("W1", "spin", "execution time used up"),
+    ("W1", "spin-with-calls", "used up"),
+    ("W1", "sleep", "no answer within"),
+    ("W2", "fill", "execution time used up"),
+    ("W3", "memory-bomb", "trap"),
+    ("W3", "table-of-boxes", "trap"),
+    ("W4", "recurse", "trap"),
+    ("W5", "flood", "used up"),
+    ("W5", "flood-log", "used up"),
+    ("W5", "flood-config", "used up"),
+    ("W5", "flood-kv", "used up"),
+    ("W5", "flood-dns", "used up"),
+    ("W5", "flood-notes", "used up"),
+    ("W5", "flood-recipients", "used up"),
+    ("W5", "flood-print", "used up"),
+    ("W6", "giant-value", "fuel"),
+    ("W6", "giant-list", "fuel"),
+    ("W6", "many-empties", "fuel"),
+    ("W6", "giant-name", "fuel"),
+    ("W6", "giant-query", "fuel"),
+    ("W6", "giant-reason", "fuel"),
+    ("W9", "forge-transaction", "handle"),
+    ("W9", "forge-session", "handle"),
+    ("W9", "forge-content", "handle"),
+    ("W9", "confuse-handles", "handle"),
+    ("W9", "drop-twice", "handle"),
+    ("W9", "use-after-drop", "handle"),
+    ("W14", "reply-crlf", "illegal answer reject"),
+    ("W14", "reply-nul", "illegal answer reject"),
+    ("W14", "reply-positive", "illegal answer reject"),
+    ("W14", "reply-class", "illegal answer reject"),
+    ("W14", "reply-long", "illegal answer reject"),
+    ("W14", "reply-lines", "illegal answer reject"),
+    ("W15", "edit-all-then-panic", "trap"),
+    ("W15", "edit-all-then-spin", "execution time used up"),
+    ("W21", "panic", "trap"),
+    ("W21", "forge-panic", "trap"),
+    ("W21", "exit", ""),
+];
+
+/// Little time, so that the table is quick; enough for a debug build on a busy machine to reach the other limits.
+fn hurried(act: &str) -> PluginConfig {
+    let mut config = granted("guest", &[("rcpt", act)]);
+    config.limits.cpu =
+        Duration::from_millis(if act.contains("spin") || act == "fill" { 50 } else { 5000 });
+    config.limits.wall = Duration::from_millis(if act == "sleep" { 200 } else { 30_000 });
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hostile_act_is_contained() {
+    let world = World::new();
+    let clean = world.chain(vec![plugin("clean", &[])]).await;
+    let before = resident();
+    for (threat, act, word) in FAILING {
+        let mut hostile = world.session(hurried(act)).await;
+        let mut transaction = transaction();
+        assert_eq!(hostile.mail(&mut transaction).await.verdict, Verdict::Pass, "{act}");
+        let begun = Instant::now();
+        let ruling = hostile.rcpt(&mut transaction, recipient("bob@example.org")).await;
+        let took = begun.elapsed();
+        assert!(
+            matches!(&ruling.verdict, Verdict::Refuse(reply) if reply.code() == 451),
+            "{act}: {ruling:?}"
+        );
+        let error = transaction.trace[1].error.clone().unwrap_or_default();
+        assert!(error.contains(word), "{act}: {error}");
+        assert!(error.len() <= 500 && !error.chars().any(char::is_control), "{act}: {error:?}");
+        assert!(addresses(&transaction).is_empty() && transaction.edits.is_empty(), "{act}");
+        assert!(transaction.notes.is_empty(), "{act}");
+        assert_eq!(transaction.reverse_path.to_string(), "alice@example.com", "{act}");
+        assert_eq!(
+            hostile.mail(&mut transaction).await.verdict,
+            Verdict::Pass,
+            "{act}: it goes on"
+        );
+        // The next session, before another plugin of the same host.
+        let mut next = session(clean.clone(), 9);
+        assert_eq!(next.helo("h", true).await.verdict, Verdict::Pass, "{act}: the next session");
+        eprintln!("{threat:<4}{act:<22}{took:>12.1?}  {}", &error[..error.len().min(70)]);
+    }
+    let grown = resident().saturating_sub(before) >> 20;
+    eprintln!("{} acts; the resident memory grew by {grown} MiB", FAILING.len());
+    // The pool keeps half a mebibyte for each of its slots, and the allocator has its own mind.
+    assert!(grown < 200, "{grown} MiB did not come back");
+}
+
+/// Octets of memory that this process has in use.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_at_any_stage_is_that_stage_alone() {
+    let world = World::new();
+    for stage in ["connect", "helo", "mail", "rcpt", "data"] {
+        let mut session = world.session(passing(plugin("guest", &[(stage, "panic")]))).await;
+        let mut transaction = addressed();
+        session.connect().await;
+        session.helo("h", true).await;
+        session.mail(&mut transaction).await;
+        session.rcpt(&mut transaction, recipient("ann@example.org")).await;
+        assert_eq!(session.data(&mut transaction, content()).await.verdict, Verdict::Pass);
+        let failed: Vec<&str> = session
+            .trace()
+            .iter()
+            .chain(&transaction.trace)
+            .filter(|entry| entry.error.is_some())
+            .map(|entry| entry.stage.name())
+            .collect();
+        assert_eq!(failed, [stage]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_arguments_are_errors_and_no_panics() {
+    let world = World::new();
+    for stage in ["helo", "mail", "rcpt", "data"] {
+        let mut config = passing(granted("guest", &[(stage, "odd-arguments")]));
+        config.grants.edit.insert(policy::EditGrant::TraceFields);
+        let mut session = world.session(config).await;
+        let mut transaction = addressed();
+        session.helo("h", true).await;
+        session.mail(&mut transaction).await;
+        session.rcpt(&mut transaction, recipient("ann@example.org")).await;
+        session.data(&mut transaction, content()).await;
+        for entry in session.trace().iter().chain(&transaction.trace) {
+            assert_eq!(entry.error, None, "{stage}: {entry:?}");
+            if entry.stage.name() == stage {
+                let errors: usize = entry.reason.as_deref().unwrap().parse().unwrap();
+                assert!(errors > 60, "{stage}: only {errors} errors");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_for_people_carries_no_controls() {
+    let world = World::new();
+    let acts = [("helo", "forge-reason"), ("connect", "forge-log")];
+    let mut session = world.session(plugin("guest", &acts)).await;
+    session.connect().await;
+    session.helo("h", true).await;
+    let reason = session.trace()[1].reason.clone().unwrap();
+    assert!(reason.starts_with("fine  2026-01-01 ERROR forged"), "{reason:?}");
+    assert!(!reason.chars().any(char::is_control), "{reason:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_has_its_quota_and_is_nobody_elses() {
+    let world = World::new();
+    let mut greedy = passing(granted("greedy", &[("helo", "flood-kv")]));
+    greedy.limits.kv_keys = 100;
+    let counting = granted("calm", &[("helo", "count")]);
+    let mut session = world.session(greedy).await;
+    session.helo("h", true).await;
+    for expected in ["1", "2"] {
+        let mut session = world.session(counting.clone()).await;
+        session.helo("h", true).await;
+        assert_eq!(session.trace()[0].reason.as_deref(), Some(expected));
+    }
+}
+
+/// Components that lie about their own values, or are more than they may be: refused when they are loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_components_do_not_load() {
+    let result = |body: &str| {
+        agreeable("").replace("(result i32) i32.const 16", &format!("(result i32) {body}"))
+    };
+    // The result of `configure` at 16: a case, then three strings as pointer and length.
+    let string = |pointer: u32, length: u32| {
+        result(&format!(
+            "(i32.store (i32.const 20) (i32.const {pointer})) (i32.store (i32.const 24) (i32.const {length})) i32.const 16"
+        ))
+    };
+    let many = |what: &str, count: usize| agreeable(&what.repeat(count));
+    let table = [
+        ("start-loops", agreeable("(func $s (loop (br 0))) (start $s)"), "execution time used up"),
+        ("start-traps", agreeable("(func $s unreachable) (start $s)"), "trap"),
+        ("configure-loops", result("(loop (br 0)) i32.const 16"), "execution time used up"),
+        (
+            "configure-recurses",
+            result("(call $r) i32.const 16").replace("(memory", "(func $r call $r) (memory"),
+            "exhausted",
+        ),
+        ("pointer-beyond-memory", string(0x7fff_0000, 10), "out of bounds"),
+        ("length-beyond-memory", string(16, 0x7fff_ffff), "out of bounds"),
+        ("length-all-ones", string(16, u32::MAX), "out of bounds"),
+        ("result-misaligned", result("i32.const 17"), "aligned"),
+        ("result-beyond-memory", result("i32.const 65532"), "out of bounds"),
+        (
+            "no-such-case",
+            result("(i32.store (i32.const 16) (i32.const 77)) i32.const 16"),
+            "discriminant",
+        ),
+        (
+            "not-utf-8",
+            result(
+                "(i32.store (i32.const 64) (i32.const -1)) (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 4)) i32.const 16",
+            ),
+            "utf",
+        ),
+        ("memory-of-4-gib", agreeable("").replace("\"memory\") 1", "\"memory\") 65536"), "memory"),
+        (
+            "memory-over-its-limit",
+            agreeable("").replace("\"memory\") 1", "\"memory\") 1024"),
+            "memory",
+        ),
+        ("table-too-large", agreeable("(table 50000 funcref)"), "table"),
+        ("tables-too-many", many("(table 1 funcref)", 50), "table"),
+        (
+            "memory-bomb-at-start",
+            agreeable(
+                "(func $s (loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable) (start $s)",
+            ),
+            "trap",
+        ),
+        (
+            "table-bomb-at-start",
+            agreeable(
+                "(table $t 1 funcref) (func $s (loop (br_if 0 (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable) (start $s)",
+            ),
+            "trap",
+        ),
+        (
+            "division-at-start",
+            agreeable("(func $s (drop (i32.div_s (i32.const 1) (i32.const 0)))) (start $s)"),
+            "trap",
+        ),
+    ];
+    let world = World::new();
+    for (name, core, word) in table {
+        let mut config = written(name, minimal(&core, ""));
+        config.limits.cpu = Duration::from_millis(50);
+        let begun = Instant::now();
+        let faults = world.faults(vec![config]).await;
+        let said = faults[0].message.to_lowercase();
+        assert!(said.contains(word), "{name}: {said}");
+        eprintln!("{name:<24}{:>10.1?}  {said}", begun.elapsed());
+    }
+}
+
+/// 64 sessions compute for ever; other sessions are answered as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loopers_cost_other_sessions_little() {
+    let world = World::with(|config| config.slots = 128);
+    let mut spin = passing(plugin("spin", &[("helo", "spin")]));
+    // The default of a server.
+    spin.limits.cpu = Duration::from_millis(50);
+    let looping = world.chain(vec![spin]).await;
+    let calm = world.chain(vec![plugin("calm", &[])]).await;
+    let quiet = latencies(&calm, 500).await;
+    let loopers: Vec<_> = (0..64)
+        .map(|port| {
+            let looping = looping.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut session: Session = session(looping.clone(), port);
+                    session.helo("h", true).await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let busy = latencies(&calm, 500).await;
+    loopers.iter().for_each(tokio::task::JoinHandle::abort);
+    let at = |times: &[Duration], share: usize| times[times.len() * share / 100];
+    eprintln!(
+        "a session of one question: p50 {:.2?}, p99 {:.2?}; beside 64 loopers p50 {:.2?}, p99 {:.2?}",
+        at(&quiet, 50),
+        at(&quiet, 99),
+        at(&busy, 50),
+        at(&busy, 99)
+    );
+    // On a machine of its own it is a few milliseconds; other tests run here, too.
+    assert!(at(&busy, 50) < at(&quiet, 50) + Duration::from_millis(100));
+}
+
+async fn latencies(chain: &std::sync::Arc<policy::Chain>, sessions: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..sessions {
+        let begun = Instant::now();
+        let mut session = session(chain.clone(), 7);
+        assert_eq!(session.helo("h", true).await.verdict, Verdict::Pass);
+        times.push(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    times.sort();
+    times
+}
+
+/// W10: what one session's instance left in its memory is found by none of those that come after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_instances_find_no_secret() {
+    let world = World::with(|config| config.slots = 8);
+    let paint = world.chain(vec![plugin("paint", &[("helo", "paint")])]).await;
+    let search = world.chain(vec![plugin("search", &[("helo", "search")])]).await;
+    for round in 0..sweep(10_000) {
+        if round % 20 == 0 {
+            let mut session = session(paint.clone(), 1);
+            session.helo("h", true).await;
+            assert_eq!(session.trace()[0].reason.as_deref(), Some("painted"));
+        }
+        let mut session = session(search.clone(), 2);
+        session.helo("h", true).await;
+        assert_eq!(session.trace()[0].reason.as_deref(), Some("0 of it"), "round {round}");
+    }
+}
+
+/// W15: a call that ends in the middle of its edits leaves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_traps_in_the_middle_of_edits_change_nothing() {
+    let world = World::new();
+    let config = passing(granted("other", &[("data", "edit-all-then-panic")]));
+    let mut session = world.session(config).await;
+    for _ in 0..sweep(10_000) {
+        let mut transaction = addressed();
+        assert_eq!(session.data(&mut transaction, content()).await.verdict, Verdict::Pass);
+        assert_eq!(addresses(&transaction), ["bob@example.org"]);
+        assert!(transaction.edits.is_empty() && transaction.notes.is_empty());
+        assert_eq!(transaction.reverse_path.to_string(), "alice@example.com");
+        assert!(transaction.trace[0].edits.is_empty() && transaction.trace[0].error.is_some());
+    }
+}
+
+/// A fifth of it, so that every run of all tests may afford it; GATEPOST_SWEEP=full runs all.
+fn sweep(full: usize) -> usize {
+    match std::env::var("GATEPOST_SWEEP") {
+        Ok(text) if text == "full" => full,
+        _ => full / 5,
+    }
+}
