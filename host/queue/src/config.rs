@@ -12,6 +12,8 @@ pub struct Config {
     pub limits: Limits,
     /// When it tries again and when it gives up.
     pub schedule: ScheduleConfig,
+    /// Other schedules for the recipients of some domains; the first that fits counts.
+    pub schedules: Vec<RouteSchedule>,
     /// Deliveries in hand at once for one destination.
     pub per_destination: usize,
     /// Deliveries in hand at once, of all destinations: as many as there are workers. When they are scarce, each destination
@@ -28,6 +30,7 @@ impl Config {
             directory: directory.into(),
             limits: Limits::default(),
             schedule: ScheduleConfig::default(),
+            schedules: Vec::new(),
             // RFC 5321 §4.5.4.1 advises against many simultaneous connections to one host; Postfix has 20 as well.
             per_destination: 20,
             workers: 500,
@@ -113,6 +116,28 @@ impl Limits {
             free_inodes: 0,
             ..Self::default()
         }
+    }
+}
+
+/// A schedule for the recipients of some domains.
+#[derive(Clone, Debug)]
+pub struct RouteSchedule {
+    /// "example.org", ".example.org" for what is below it, or "*".
+    pub to: String,
+    /// Their schedule.
+    pub schedule: ScheduleConfig,
+}
+
+impl RouteSchedule {
+    pub(crate) fn fits(&self, domain: &str) -> bool {
+        let to = self.to.as_str();
+        let below = || {
+            let at = domain.len().checked_sub(to.len())?;
+            Some(domain.get(at..)?.eq_ignore_ascii_case(to))
+        };
+        to == "*"
+            || domain.eq_ignore_ascii_case(to)
+            || (to.starts_with('.') && below() == Some(true))
     }
 }
 

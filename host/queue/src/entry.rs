@@ -56,6 +56,8 @@ impl Brief {
             .iter()
             .filter(|recipient| recipient.state == RecipientState::Pending)
             .min_by_key(|recipient| recipient.due);
+        // What is held has a destination, too, for those who look.
+        let shown = pending.or_else(|| message.recipients.iter().find(|r| !r.state.is_final()));
         let held = message.hold.is_some()
             || message.recipients.iter().any(|r| matches!(r.state, RecipientState::Held(_)));
         let mut owed = Owed::default();
@@ -73,7 +75,7 @@ impl Brief {
             due: pending
                 .filter(|_| message.hold.is_none())
                 .map(|recipient| (recipient.due, recipient.wait)),
-            lane: pending.map_or_else(String::new, |recipient| match &recipient.destination {
+            lane: shown.map_or_else(String::new, |recipient| match &recipient.destination {
                 Some(destination) => destination.clone(),
                 None => domain_of(&recipient.path.to_string()).to_ascii_lowercase(),
             }),

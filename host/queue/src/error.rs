@@ -66,6 +66,9 @@ pub enum Error {
     /// No such message in the queue.
     #[error("no message {0} in the queue")]
     Unknown(message::Id),
+    /// Nothing of the kind is suspended.
+    #[error("{0} is not suspended")]
+    NotSuspended(String),
     /// The queue was shut down.
     #[error("the queue is shut down")]
     Closed,

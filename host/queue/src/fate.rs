@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use message::Id;
 use smtp::{Mailbox, Notify, RcptParameters, Reply};
 
-use crate::config::ScheduleConfig;
+use crate::admin::domain_of;
+use crate::config::{RouteSchedule, ScheduleConfig};
 use crate::message::{NoticeKind, Outcome, QueuedRecipient, RecipientState};
 use crate::schedule::interval;
 
@@ -19,12 +20,24 @@ pub(crate) struct Facts<'a> {
     /// How long it may wait, if the message has a time of its own.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) schedule: &'a ScheduleConfig,
+    /// Schedules of some domains.
+    pub(crate) schedules: &'a [RouteSchedule],
 }
 
 impl Facts<'_> {
+    /// The schedule of this recipient's domain.
+    fn schedule_of(&self, recipient: &QueuedRecipient) -> &ScheduleConfig {
+        if self.schedules.is_empty() {
+            return self.schedule;
+        }
+        let path = recipient.path.to_string();
+        let fits = |route: &&RouteSchedule| route.fits(domain_of(&path));
+        self.schedules.iter().find(fits).map_or(self.schedule, |route| &route.schedule)
+    }
+
     /// After so long a wait it is given up.
-    fn max_age(&self) -> Duration {
-        self.lifetime.unwrap_or(self.schedule.max_age)
+    pub(crate) fn max_age(&self, recipient: &QueuedRecipient) -> Duration {
+        self.lifetime.unwrap_or_else(|| self.schedule_of(recipient).max_age)
     }
 
     fn wants(&self, parameters: &RcptParameters, kind: NoticeKind) -> bool {
@@ -140,6 +153,20 @@ pub(crate) fn due_now(recipient: &mut QueuedRecipient, now: SystemTime) {
     recipient.due = now;
 }
 
+/// The operator says: later. That wait does not count.
+pub(crate) fn due_after(recipient: &mut QueuedRecipient, delay: Duration, now: SystemTime) {
+    count_wait_so_far(recipient, now);
+    wait(recipient, delay, now);
+    recipient.embargo = recipient.wait;
+}
+
+/// What was waited of an interval that is cut short.
+fn count_wait_so_far(recipient: &mut QueuedRecipient, now: SystemTime) {
+    due_now(recipient, now);
+    let counted = recipient.wait.saturating_sub(recipient.embargo);
+    recipient.waited = recipient.waited.saturating_add(counted);
+}
+
 fn said(recipient: &mut QueuedRecipient, reply: Reply, peer: Option<String>) {
     recipient.last = Some(reply);
     recipient.last_peer = peer;
@@ -163,7 +190,7 @@ fn finish(
 }
 
 fn defer(recipient: &mut QueuedRecipient, retry_in: Option<Duration>, facts: Facts<'_>) {
-    let (schedule, max_age) = (facts.schedule, facts.max_age());
+    let (schedule, max_age) = (facts.schedule_of(recipient), facts.max_age(recipient));
     if recipient.waited >= max_age {
         return finish(recipient, RecipientState::Expired, Some(NoticeKind::Failure), facts);
     }

@@ -30,10 +30,11 @@ pub mod schedule;
 mod segment;
 mod sender;
 mod store;
+mod suspension;
 
-pub use admin::{Action, Detail, Filter, Summary};
+pub use admin::{Action, Changes, Destination, Detail, Filter, LastWord, Summary};
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, Limits, ScheduleConfig};
+pub use config::{Config, Limits, RouteSchedule, ScheduleConfig};
 pub use content::Content;
 pub use delivery::{Delivery, Notice};
 pub use draft::Draft;
@@ -44,3 +45,4 @@ pub use message::{
 pub use priority::Priority;
 pub use queue::{Queue, Recovery};
 pub use sender::Sender;
+pub use suspension::{Suspended, Suspension};

@@ -6,11 +6,13 @@
 
 mod admin;
 mod deferred;
+mod destinations;
 mod loaded;
 mod notices;
 mod outcomes;
 mod routing;
 mod settle;
+mod suspended;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -24,12 +26,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub(crate) use admin::{Candidate, Survey, place_name};
 use deferred::Deferred;
 pub(crate) use deferred::FromIndex;
+use destinations::LastWords;
 use loaded::{Loaded, Task};
 use notices::Notices;
 use outcomes::Handed;
 use settle::{Settling, Used};
+use suspended::Suspensions;
 
-use crate::admin::Action;
+use crate::admin::{Action, Destination};
 use crate::clock::Clock;
 use crate::commit::{Gauge, Order, Written};
 use crate::config::Config;
@@ -46,6 +50,7 @@ use crate::schedule::{Lane, Lanes, Turns};
 use crate::segment::Place;
 use crate::sender::SenderKey;
 use crate::store::Moved;
+use crate::suspension::{Suspended, Suspension};
 
 /// What others ask of the owner.
 pub(crate) enum Command {
@@ -59,6 +64,14 @@ pub(crate) enum Command {
     Select(Vec<Id>, oneshot::Sender<Vec<Candidate>>),
     /// What a report for this message tells.
     Tells(Id, oneshot::Sender<Option<Tells>>),
+    /// What waits for each destination.
+    Destinations(oneshot::Sender<Vec<Destination>>),
+    /// What is suspended.
+    Suspended(oneshot::Sender<Vec<Suspended>>),
+    /// Keep this back, for this reason.
+    Suspend(Suspension, Option<String>, Durable),
+    /// Let it go.
+    Resume(Suspension, Durable),
     /// Do something to these messages.
     Apply(Vec<(Id, Durable)>, Action),
     /// Hand out nothing more; answered when everything is back and written.
@@ -79,6 +92,7 @@ pub(crate) enum Return {
     Routed { id: Id, routings: Vec<Routing> },
     Settled { results: Vec<Moved>, removed: Vec<Id>, index: Index },
     SetAside(Id),
+    SuspensionsSaved(Result<(), String>),
     Router(Arc<dyn Router>),
 }
 
@@ -170,6 +184,8 @@ pub(crate) struct Manager {
     /// Files that belong to no message, as far as was looked.
     pub(crate) orphans: usize,
     settling: Settling,
+    suspensions: Suspensions,
+    last_words: LastWords,
     /// What is being written, and what is to happen then.
     writing: HashMap<u64, Writing>,
     /// Something in `loaded` is to be written again.
@@ -192,7 +208,7 @@ enum What {
 }
 
 impl Manager {
-    pub(crate) fn new(parts: Parts, recovered: Recovered) -> Self {
+    pub(crate) fn new(parts: Parts, recovered: Recovered, suspended: Vec<Suspended>) -> Self {
         let Parts { config, disk, clock, gauge, orders, home, reports } = parts;
         let millis = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(millis.as_millis()).unwrap_or_default();
@@ -223,6 +239,8 @@ impl Manager {
             parts: recovered.parts,
             orphans: 0,
             settling: Settling::default(),
+            suspensions: Suspensions::new(suspended),
+            last_words: LastWords::new(),
             writing: HashMap::new(),
             any_failed: false,
             next_number: 1,
@@ -278,6 +296,10 @@ impl Manager {
             Command::NextNotice(teller) => self.notices.tellers.push_back(teller),
             Command::Survey(reply) => drop(reply.send(self.survey())),
             Command::Select(ids, reply) => drop(reply.send(self.select(&ids))),
+            Command::Destinations(reply) => drop(reply.send(self.destinations())),
+            Command::Suspended(reply) => drop(reply.send(self.suspensions.list())),
+            Command::Suspend(what, reason, done) => self.suspend(what, reason, done),
+            Command::Resume(what, done) => self.resume(&what, done),
             Command::Tells(id, reply) => drop(reply.send(self.notices.in_hand(id))),
             Command::Apply(ids, action) => self.apply(ids, &action),
             Command::Shutdown(reply) => self.stop(reply),
@@ -294,6 +316,7 @@ impl Manager {
             Return::Routed { id, routings } => self.routed(id, routings),
             Return::Settled { results, removed, index } => self.settled(results, removed, index),
             Return::SetAside(id) => self.was_set_aside(id),
+            Return::SuspensionsSaved(result) => self.suspensions_saved(&result),
             Return::Router(router) => self.router = Some(router),
         }
     }
@@ -408,6 +431,7 @@ impl Manager {
         let entry = self.entries.remove(&id)?;
         self.deferred.live -= u64::from(entry.indexed.is_some());
         self.fresh.remove(&id);
+        self.suspensions.forget(id);
         if let Some(due) = entry.due {
             self.lanes.cancel(entry.lane, due.get(), id);
         }

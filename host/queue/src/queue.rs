@@ -11,7 +11,7 @@ use std::time::Duration;
 use message::Id;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::{Action, Detail, Filter, Summary};
+use crate::admin::{Action, Destination, Detail, Filter, LastWord, Summary};
 use crate::clock::{Clock, SystemClock};
 use crate::commit::{Accepting, Gauge};
 use crate::config::Config;
@@ -20,9 +20,10 @@ use crate::delivery::{Delivery, Notice};
 use crate::disk::{Disk, RealDisk};
 use crate::draft::{Draft, Memory};
 use crate::error::Error;
-use crate::manager::{Candidate, Command, Return};
+use crate::manager::{Candidate, Command, Durable, Return};
 use crate::message::{Accept, Receipt, Router, Tells};
 use crate::sender::{Sender, SenderKey};
+use crate::suspension::{Suspended, Suspension};
 
 /// The queue. Clones share it.
 #[derive(Clone)]
@@ -163,11 +164,43 @@ impl Queue {
         self.matching(Filter::id(id), open).await.pop().ok_or(Error::Unknown(id))?
     }
 
+    /// What waits for each destination, those with the most messages first.
+    pub async fn destinations(&self) -> Vec<Destination> {
+        let destinations = self.ask(Command::Destinations).await.unwrap_or_default();
+        self.with_last_words(destinations).await
+    }
+
+    /// What is suspended now.
+    pub async fn suspended(&self) -> Vec<Suspended> {
+        self.ask(Command::Suspended).await.unwrap_or_default()
+    }
+
+    /// Hands nothing of this out until it is resumed, over restarts too. Messages still come in, and wait.
+    pub async fn suspend(&self, what: Suspension, reason: Option<String>) -> Result<(), Error> {
+        self.order(|done| Command::Suspend(what, reason, done)).await
+    }
+
+    /// Ends a suspension: what was due meanwhile is due now.
+    pub async fn resume(&self, what: Suspension) -> Result<(), Error> {
+        self.order(|done| Command::Resume(what, done)).await
+    }
+
     /// Does something to all messages that match; on stable storage when it returns, but for those in hand just now. Gives
     /// how many there were.
     pub async fn apply(&self, filter: Filter, action: Action) -> Result<usize, Error> {
+        self.apply_watched(filter, action, |_, _| {}).await
+    }
+
+    /// The same, telling how far it is: so many done of so many.
+    pub async fn apply_watched(
+        &self,
+        filter: Filter,
+        action: Action,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<usize, Error> {
         let ids = self.matching(filter, |candidate, _| candidate.id).await;
-        let mut count = 0;
+        let (mut count, mut done) = (0, 0);
+        progress(done, ids.len());
         for portion in ids.chunks(PORTION) {
             let (asked, waiting): (Vec<_>, Vec<_>) = portion
                 .iter()
@@ -185,6 +218,8 @@ impl Queue {
                     Ok(Err(error)) => return Err(error),
                 }
             }
+            done += portion.len();
+            progress(done, ids.len());
         }
         Ok(count)
     }
@@ -224,6 +259,33 @@ impl Queue {
         self.ask(|reply| Command::Tells(of, reply)).await.flatten()
     }
 
+    async fn order(&self, command: impl FnOnce(Durable) -> Command) -> Result<(), Error> {
+        let (done, durable) = oneshot::channel();
+        self.command(command(done)).await?;
+        durable.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Of destinations that said nothing since the start: what they said of one of their messages.
+    async fn with_last_words(&self, mut destinations: Vec<Destination>) -> Vec<Destination> {
+        let silent = destinations.iter_mut().filter(|one| one.last.is_none() && one.messages > 0);
+        for one in silent.take(LOOKED_UP) {
+            let filter =
+                Filter { destination: Some(one.name.clone()), limit: Some(1), ..Filter::default() };
+            // Only what was tried has the name of a route.
+            if !one.name.contains(':') {
+                continue;
+            }
+            let oldest = self.matching(filter, |_, message| message).await.pop();
+            let recipients = oldest.into_iter().flat_map(|message| message.recipients);
+            let latest = recipients.max_by_key(|recipient| recipient.last_attempt);
+            one.last = latest.and_then(|recipient| {
+                let (reply, time) = (recipient.last?, recipient.last_attempt?);
+                Some(LastWord { reply, peer: recipient.last_peer, time })
+            });
+        }
+        destinations
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.command(command(reply)).await.ok()?;
@@ -237,3 +299,6 @@ impl Queue {
 
 /// Messages that an operator's wish touches at once.
 const PORTION: usize = 256;
+
+/// Destinations whose last words are looked up on disk for one view.
+const LOOKED_UP: usize = 20;

@@ -9,9 +9,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use queue::{Action, Filter, Summary};
+use queue::{Action, Destination, Filter, Summary, Suspended, Suspension};
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+const ANOTHER_VERSION: &str = "the server speaks another version; is it older than this program?";
 
 /// Asks a running server.
 #[derive(Debug)]
@@ -26,8 +28,7 @@ impl Client {
 
     pub(crate) async fn list(&self, filter: &Filter) -> Result<Vec<Summary>> {
         let list = self.json(Method::POST, "/queue/list", serde_json::to_vec(filter)?).await?;
-        serde_json::from_value(list)
-            .context("the server speaks another version; is it older than this program?")
+        serde_json::from_value(list).context(ANOTHER_VERSION)
     }
 
     pub(crate) async fn show(&self, id: &str) -> Result<Value> {
@@ -46,11 +47,57 @@ impl Client {
         Ok(())
     }
 
-    /// How many messages were changed.
-    pub(crate) async fn change(&self, action: Action, filter: Filter) -> Result<usize> {
-        let order = serde_json::json!({ "filter": filter, "action": action });
-        let answer = self.json(Method::POST, "/queue/change", serde_json::to_vec(&order)?).await?;
-        Ok(answer["changed"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0))
+    /// How many messages were changed. `progress` hears now and then how many of how many are done.
+    pub(crate) async fn change(
+        &self,
+        action: Action,
+        filter: Filter,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<usize> {
+        let order = serde_json::json!({ "filter": filter, "action": action, "progress": true });
+        let order = serde_json::to_vec(&order)?;
+        let mut body = self.send(Method::POST, "/queue/change", order).await?.into_body();
+        let mut lines = Vec::new();
+        let mut changed = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.context("the server stopped in the middle")?.into_data() else {
+                continue;
+            };
+            lines.extend_from_slice(&data);
+            while let Some(end) = lines.iter().position(|octet| *octet == b'\n') {
+                let line: Value = serde_json::from_slice(&lines[..end])?;
+                lines.drain(..=end);
+                if let Some(error) = line["error"].as_str() {
+                    bail!("{error}");
+                }
+                if let (Some(done), Some(of)) = (line["done"].as_u64(), line["of"].as_u64()) {
+                    progress(done, of);
+                }
+                changed = line["changed"].as_u64().or(changed);
+            }
+        }
+        let changed = changed.context("the server stopped before it was done")?;
+        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) async fn destinations(&self) -> Result<Vec<Destination>> {
+        let list = self.json(Method::GET, "/queue/destinations", Vec::new()).await?;
+        serde_json::from_value(list).context(ANOTHER_VERSION)
+    }
+
+    pub(crate) async fn suspended(&self) -> Result<Vec<Suspended>> {
+        let list = self.json(Method::GET, "/queue/suspended", Vec::new()).await?;
+        serde_json::from_value(list).context(ANOTHER_VERSION)
+    }
+
+    pub(crate) async fn suspend(&self, what: &Suspension, reason: Option<&str>) -> Result<()> {
+        let wish = serde_json::json!({ "what": what, "reason": reason });
+        self.json(Method::POST, "/queue/suspend", serde_json::to_vec(&wish)?).await.map(drop)
+    }
+
+    pub(crate) async fn resume(&self, what: &Suspension) -> Result<()> {
+        let wish = serde_json::json!({ "what": what });
+        self.json(Method::POST, "/queue/resume", serde_json::to_vec(&wish)?).await.map(drop)
     }
 
     pub(crate) async fn plugins(&self) -> Result<Value> {

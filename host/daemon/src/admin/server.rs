@@ -17,13 +17,17 @@ use futures_util::stream;
 use message::{Id, Octets};
 use metrics_exporter_prometheus::PrometheusHandle;
 use policy::Host;
-use queue::{Action, Filter, Queue};
+use queue::{Action, Filter, Queue, Suspension};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::mpsc;
 
 /// Octets of content in one piece of an answer.
 const PIECE: usize = 64 << 10;
+
+/// Lines of progress that may wait for a reader.
+const LINES: usize = 16;
 
 /// What the handlers work on.
 #[derive(Clone)]
@@ -38,6 +42,17 @@ pub(crate) struct Office {
 struct Order {
     filter: Filter,
     action: Action,
+    /// Answer with a line of JSON now and then: how many of how many are done; the last line says how many were changed.
+    #[serde(default)]
+    progress: bool,
+}
+
+/// What is to be suspended, and why.
+#[derive(Deserialize)]
+struct Wish {
+    what: Suspension,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// Opens the Unix socket. A socket that a killed server left behind is replaced; one that answers is an error.
@@ -64,6 +79,10 @@ pub(crate) async fn serve_socket(
     let router = Router::new()
         .route("/queue/list", post(list))
         .route("/queue/change", post(change))
+        .route("/queue/destinations", get(destinations))
+        .route("/queue/suspended", get(suspended))
+        .route("/queue/suspend", post(suspend))
+        .route("/queue/resume", post(resume))
         .route("/queue/message/{id}", get(show))
         .route("/queue/content/{id}", get(content))
         .route("/plugins", get(plugins))
@@ -104,8 +123,58 @@ async fn show(State(office): State<Office>, Segment(id): Segment<String>) -> Res
 }
 
 async fn change(State(office): State<Office>, Json(order): Json<Order>) -> Response {
+    if order.progress {
+        return watched(office, order);
+    }
     match office.queue.apply(order.filter, order.action).await {
         Ok(changed) => Json(json!({ "changed": changed })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Changes while telling how far it is. Who asked may go: what was begun is finished.
+fn watched(office: Office, order: Order) -> Response {
+    let (tell, told) = mpsc::channel::<String>(LINES);
+    tokio::spawn(async move {
+        let progress = |done: usize, of: usize| {
+            // Who reads slowly misses a line.
+            let _ = tell.try_send(json!({ "done": done, "of": of }).to_string());
+        };
+        let result = office.queue.apply_watched(order.filter, order.action, progress).await;
+        let last = match result {
+            Ok(changed) => json!({ "changed": changed }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        let _ = tell.send(last.to_string()).await;
+    });
+    let lines = stream::unfold(told, |mut told| async {
+        let line = told.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(line + "\n")), told))
+    });
+    Body::from_stream(lines).into_response()
+}
+
+async fn destinations(State(office): State<Office>) -> Response {
+    Json(office.queue.destinations().await).into_response()
+}
+
+async fn suspended(State(office): State<Office>) -> Response {
+    Json(office.queue.suspended().await).into_response()
+}
+
+async fn suspend(State(office): State<Office>, Json(wish): Json<Wish>) -> Response {
+    match office.queue.suspend(wish.what, wish.reason).await {
+        Ok(()) => Json(json!({ "suspended": true })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn resume(State(office): State<Office>, Json(wish): Json<Wish>) -> Response {
+    match office.queue.resume(wish.what).await {
+        Ok(()) => Json(json!({ "resumed": true })).into_response(),
+        Err(error @ queue::Error::NotSuspended(_)) => {
+            (StatusCode::NOT_FOUND, error.to_string()).into_response()
+        }
         Err(error) => failed(&error),
     }
 }

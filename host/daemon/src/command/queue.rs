@@ -1,12 +1,19 @@
-//! `gatepost queue`: asks the running server over its admin socket, or reads the spool when none runs.
+//! `gatepost queue`: asks the running server over its admin socket.
 
-use std::time::{Duration, SystemTime};
+mod print;
+mod which;
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use smtp::{Reply, Route};
 
-use ::queue::{Filter, Summary};
+use ::queue::{Changes, Priority, Suspension};
 
+use self::which::{Which, duration};
 use super::{At, count, say};
 use crate::admin::client::Client;
 
@@ -33,45 +40,104 @@ enum Action {
         #[arg(long)]
         content: bool,
     },
+    /// List destinations: how many messages, the oldest, the next attempt, the last reply
+    Destinations {
+        /// Only names that have this in them
+        name: Option<String>,
+    },
+    /// Keep back a destination, a sender or a tag until it is resumed, over restarts too
+    ///
+    /// Mail for it is still accepted, and waits. What is being delivered at this moment is finished.
+    Suspend {
+        #[command(flatten)]
+        what: What,
+        /// Why, for `queue suspended` and those who come after you
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// End a suspension: what was due meanwhile is tried now
+    Resume {
+        #[command(flatten)]
+        what: What,
+    },
+    /// List what is suspended
+    Suspended,
     /// Try now, whatever the schedule says
-    Retry(Which),
+    Retry(Act),
     /// Hold: no attempts until released
     Hold {
         /// The name of the hold, for `queue list` and those who come after you
         #[arg(long, default_value = "admin")]
         name: String,
         #[command(flatten)]
-        which: Which,
+        act: Act,
     },
-    /// Release what is held
-    Release(Which),
+    /// Release what is held, or in quarantine
+    Release(Act),
     /// Remove without telling the sender
-    Remove(Which),
+    Remove(Act),
+    /// Give up now, and tell the sender
+    Bounce {
+        /// The reply that the report shows, as in "550 5.7.1 We do not relay this"
+        #[arg(long)]
+        reply: Option<String>,
+        #[command(flatten)]
+        act: Act,
+    },
+    /// Change priority, tags, lifetime, next hop or the time of the next attempt
+    Change {
+        #[command(flatten)]
+        changes: ChangeArgs,
+        #[command(flatten)]
+        act: Act,
+    },
 }
 
-/// Which messages; conditions are combined by «and».
+/// What is suspended or resumed.
 #[derive(Args, Clone, Debug)]
-struct Which {
-    /// Message ids
-    ids: Vec<String>,
-    /// All messages
+#[group(required = true, multiple = false)]
+struct What {
+    /// A domain of recipients ("example.org"), or a name as `queue destinations` shows it ("mx:example.org")
     #[arg(long)]
-    all: bool,
-    /// Reverse-path ("" for the null path)
+    destination: Option<String>,
+    /// A reverse-path ("" for the null path, "@example.org" for a domain), or the name of a user who logs in
     #[arg(long)]
     sender: Option<String>,
-    /// A recipient
+    /// A tag that a plugin or `queue change` gave
     #[arg(long)]
-    to: Option<String>,
-    /// Domain of a recipient
+    tag: Option<String>,
+}
+
+/// Messages, and whether they are touched.
+#[derive(Args, Clone, Debug)]
+struct Act {
+    #[command(flatten)]
+    which: Which,
+    /// Change nothing; list what would be changed
     #[arg(long)]
-    domain: Option<String>,
-    /// In the queue for longer than this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    older: Option<u64>,
-    /// Only what is held
-    #[arg(long)]
-    held: bool,
+    dry_run: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ChangeArgs {
+    /// From -9 to 9; 0 is ordinary, above it goes first
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    set_priority: Option<i8>,
+    /// Give a tag
+    #[arg(long, value_name = "TAG")]
+    add_tag: Vec<String>,
+    /// Take a tag away
+    #[arg(long, value_name = "TAG")]
+    remove_tag: Vec<String>,
+    /// Give up after so long a wait in all, as in "2d"
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    set_lifetime: Option<Duration>,
+    /// No attempt before so long from now, as in "1h"
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Where its unfinished recipients go, as in "smtp:relay.example.net:25"
+    #[arg(long, value_name = "ROUTE")]
+    set_route: Option<Route>,
 }
 
 impl Queue {
@@ -82,104 +148,194 @@ impl Queue {
 
     async fn ask(self) -> Result<()> {
         let config = self.at.load()?;
-        let client = Client::new(&config.admin.socket);
-        let (what, action, which) = match self.action {
-            Action::List(which) => {
-                let messages = client.list(&which.filter(false)?).await?;
-                if self.json {
-                    say(&serde_json::to_string(&messages)?)
-                } else {
-                    print_list(&messages)
-                }
-                return Ok(());
-            }
+        let desk = Desk { client: Client::new(&config.admin.socket), json: self.json };
+        match self.action {
+            Action::List(which) => desk.list(which).await,
             Action::Show { id, content: true } => {
-                return client.content(&id, &mut std::io::stdout().lock()).await;
+                desk.client.content(&id, &mut std::io::stdout().lock()).await
             }
             Action::Show { id, content: false } => {
-                say(&serde_json::to_string_pretty(&client.show(&id).await?)?);
-                return Ok(());
+                say(&serde_json::to_string_pretty(&desk.client.show(&id).await?)?);
+                Ok(())
             }
-            Action::Retry(which) => ("retried", ::queue::Action::Retry, which),
-            Action::Hold { name, which } => ("held", ::queue::Action::Hold { name }, which),
-            Action::Release(which) => ("released", ::queue::Action::Release, which),
-            Action::Remove(which) => ("removed", ::queue::Action::Remove, which),
-        };
-        report(self.json, what, client.change(action, which.filter(true)?).await?);
+            Action::Destinations { name } => desk.destinations(name.as_deref()).await,
+            Action::Suspend { what, reason } => desk.suspend(what.into(), reason).await,
+            Action::Resume { what } => desk.resume(what.into()).await,
+            Action::Suspended => desk.suspended().await,
+            Action::Retry(act) => desk.act("retried", ::queue::Action::Retry, act).await,
+            Action::Hold { name, act } => {
+                desk.act("held", ::queue::Action::Hold { name }, act).await
+            }
+            Action::Release(act) => desk.act("released", ::queue::Action::Release, act).await,
+            Action::Remove(act) => desk.act("removed", ::queue::Action::Remove, act).await,
+            Action::Bounce { reply, act } => {
+                let reply = reply.as_deref().map(permanent).transpose()?;
+                desk.act("bounced", ::queue::Action::Bounce { reply }, act).await
+            }
+            Action::Change { changes, act } => {
+                let action = ::queue::Action::Change(changes.read()?);
+                desk.act("changed", action, act).await
+            }
+        }
+    }
+}
+
+/// Where a command is carried out, and how its results are shown.
+struct Desk {
+    client: Client,
+    json: bool,
+}
+
+impl Desk {
+    async fn list(&self, which: Which) -> Result<()> {
+        let messages = self.client.list(&which.filter(false)?).await?;
+        if self.json {
+            say(&serde_json::to_string(&messages)?);
+        } else {
+            print::messages(&messages);
+        }
+        Ok(())
+    }
+
+    async fn act(&self, what: &str, action: ::queue::Action, act: Act) -> Result<()> {
+        let filter = act.which.filter(true)?;
+        if act.dry_run {
+            let messages = self.client.list(&filter).await?;
+            if self.json {
+                let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+                let would = format!("would-be-{what}");
+                say(&serde_json::json!({ would: messages.len(), "ids": ids }).to_string());
+            } else {
+                print::messages(&messages);
+                say(&format!("dry run: nothing was {what}"));
+            }
+            return Ok(());
+        }
+        let mut progress = Progress::new(what);
+        let changed =
+            self.client.change(action, filter, |done, of| progress.show(done, of)).await?;
+        progress.end();
+        if self.json {
+            say(&serde_json::json!({ what: changed }).to_string());
+        } else {
+            say(&format!("{what} {}", count(changed, "message")));
+        }
+        Ok(())
+    }
+
+    async fn destinations(&self, name: Option<&str>) -> Result<()> {
+        let mut destinations = self.client.destinations().await?;
+        destinations.retain(|one| name.is_none_or(|name| one.name.contains(name)));
+        if self.json {
+            say(&serde_json::to_string(&destinations)?);
+        } else {
+            print::destinations(&destinations);
+        }
+        Ok(())
+    }
+
+    async fn suspend(&self, what: Suspension, reason: Option<String>) -> Result<()> {
+        self.client.suspend(&what, reason.as_deref()).await?;
+        self.done("suspended", &what);
+        Ok(())
+    }
+
+    async fn resume(&self, what: Suspension) -> Result<()> {
+        self.client.resume(&what).await?;
+        self.done("resumed", &what);
+        Ok(())
+    }
+
+    fn done(&self, verb: &str, what: &Suspension) {
+        if self.json {
+            say(&serde_json::json!({ verb: what }).to_string());
+        } else {
+            say(&format!("{verb} {what}"));
+        }
+    }
+
+    async fn suspended(&self) -> Result<()> {
+        let suspended = self.client.suspended().await?;
+        if self.json {
+            say(&serde_json::to_string(&suspended)?);
+        } else {
+            print::suspended(&suspended);
+        }
         Ok(())
     }
 }
 
-impl Which {
-    /// `acts`: the command changes something, so «nothing was said» must not mean «all».
-    fn filter(self, acts: bool) -> Result<Filter> {
-        let said = !self.ids.is_empty() || self.held;
-        let said = said || [&self.sender, &self.to, &self.domain].iter().any(|text| text.is_some());
-        anyhow::ensure!(
-            !acts || self.all || said || self.older.is_some(),
-            "say which: message ids, --sender, --to, --domain, --older, --held, or --all"
-        );
-        let id =
-            |text: &String| text.parse().with_context(|| format!("\"{text}\" is not a message id"));
-        Ok(Filter {
-            ids: self.ids.iter().map(id).collect::<Result<_>>()?,
-            sender: self.sender,
-            recipient: self.to,
-            domain: self.domain,
-            older: self.older.map(Duration::from_secs),
-            held: self.held.then_some(true),
-            ..Filter::default()
-        })
-    }
-}
-
-fn report(json: bool, what: &str, changed: usize) {
-    if json {
-        say(&serde_json::json!({ what: changed }).to_string());
-    } else {
-        say(&format!("{what} {}", count(changed, "message")));
-    }
-}
-
-fn print_list(messages: &[Summary]) {
-    if messages.is_empty() {
-        say("the queue is empty");
-        return;
-    }
-    say(&format!(
-        "{:<17}{:>10} {:>5}  {:<12} {:<30} RECIPIENTS",
-        "ID", "OCTETS", "AGE", "STATE", "SENDER"
-    ));
-    for message in messages {
-        let state = match (&message.hold, message.active, message.attempts) {
-            (Some(name), _, _) => format!("hold:{name}"),
-            (None, true, _) => "active".to_owned(),
-            (None, false, 0) => "new".to_owned(),
-            (None, false, n) => format!("deferred:{n}"),
-        };
-        let sender = format!("<{}>", message.sender);
-        let (id, age) = (message.id.to_string(), age(message.received));
-        let recipients = message.recipients.join(" ");
-        say(&format!(
-            "{id:<17}{:>10} {age:>5}  {state:<12} {sender:<30} {recipients}",
-            message.size
-        ));
-        if let Some(last) = &message.last {
-            say(&format!("{:<17}{last}", ""));
+impl From<What> for Suspension {
+    fn from(what: What) -> Self {
+        match (what.destination, what.sender, what.tag) {
+            (Some(name), _, _) => Self::Destination(name),
+            (None, Some(sender), _) => {
+                Self::Sender(if sender == "<>" { String::new() } else { sender })
+            }
+            (None, None, tag) => Self::Tag(tag.unwrap_or_default()),
         }
     }
-    say(&count(messages.len(), "message"));
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command that shows ages to a person asks for the time once"
-)]
-fn age(received: SystemTime) -> String {
-    match SystemTime::now().duration_since(received).map_or(0, |passed| passed.as_secs()) {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7_200 => format!("{}m", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
+impl ChangeArgs {
+    fn read(self) -> Result<Changes> {
+        let changes = Changes {
+            priority: self.set_priority.map(Priority::new),
+            add_tags: self.add_tag.into_iter().collect::<BTreeSet<_>>(),
+            remove_tags: self.remove_tag.into_iter().collect(),
+            lifetime: self.set_lifetime,
+            delay: self.delay,
+            route: self.set_route,
+        };
+        anyhow::ensure!(
+            changes != Changes::default(),
+            "say what to change: --set-priority, --add-tag, --remove-tag, --set-lifetime, --delay or --set-route"
+        );
+        Ok(changes)
     }
 }
+
+fn permanent(text: &str) -> Result<Reply> {
+    let reply = text.parse::<Reply>().ok().filter(Reply::is_permanent);
+    reply.with_context(|| format!("\"{text}\" is not a reply as in \"550 5.7.1 No relaying\""))
+}
+
+/// Tells on standard error how far long work is: on a terminal in one line that changes, elsewhere with a line now and
+/// then. Work that is done at once is not told of.
+struct Progress<'a> {
+    what: &'a str,
+    terminal: bool,
+    shown: bool,
+    last: std::time::Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(what: &'a str) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { what, terminal, shown: false, last: now() }
+    }
+
+    fn show(&mut self, done: u64, of: u64) {
+        if self.last.elapsed() < OFTEN {
+            return;
+        }
+        (self.last, self.shown) = (now(), true);
+        let end = if self.terminal { "\r" } else { "\n" };
+        let mut out = std::io::stderr().lock();
+        // Who closed stderr does not want to know.
+        let _ = write!(out, "{}: {done} of {of}{end}", self.what).and_then(|()| out.flush());
+    }
+
+    fn end(&self) {
+        if self.shown && self.terminal {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a person waits is for that person alone")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+const OFTEN: Duration = Duration::from_secs(1);

@@ -1,16 +1,19 @@
 //! What operators ask of the owner.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use message::Id;
+use smtp::Reply;
 
 use super::{Durable, Entry, Manager, Task};
-use crate::admin::Action;
+use crate::admin::{Action, Changes};
 use crate::content::{ContentPlace, Source};
 use crate::disk::File;
 use crate::error::Error;
 use crate::fate;
-use crate::message::{Message, RecipientState};
+use crate::message::{Message, Outcome, QueuedRecipient, RecipientState};
 use crate::store::{StatePlace, read_state};
 
 /// Where to read a message.
@@ -109,6 +112,14 @@ impl Manager {
 
     pub(super) fn act(&mut self, id: Id, action: &Action, done: Durable) {
         let now = self.clock.now();
+        if !matches!(action, Action::Retry | Action::Release) {
+            self.recall(id);
+        }
+        let in_hand = self.recipients_in_hand(id);
+        let Some(facts) = self.loaded.get(&id).and_then(|loaded| loaded.message.as_ref()) else {
+            return;
+        };
+        let facts = self.facts(facts);
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
         loaded.done.push(done);
         loaded.changed_otherwise = true;
@@ -126,11 +137,10 @@ impl Manager {
                 retry(message, now);
             }
             Action::Remove => loaded.removed = true,
+            Action::Bounce { reply } => bounce(message, reply.as_ref(), &in_hand, facts.facts()),
+            Action::Change(changes) => change(message, changes, &in_hand, now),
         }
         tracing::info!(message = %id, ?action, "by the operator");
-        if matches!(action, Action::Hold { .. } | Action::Remove) {
-            self.recall(id);
-        }
         // What is in hand goes on; the operator does not wait for it.
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
         if loaded.routing || !loaded.open.is_empty() || loaded.notices > 0 {
@@ -141,10 +151,55 @@ impl Manager {
     }
 }
 
-fn retry(message: &mut Message, now: std::time::SystemTime) {
+fn retry(message: &mut Message, now: SystemTime) {
     for recipient in &mut message.recipients {
         if recipient.state == RecipientState::Pending {
             fate::due_now(recipient, now);
         }
     }
+}
+
+/// Gives up what is not finished and not being delivered at this moment.
+fn bounce(
+    message: &mut Message,
+    reply: Option<&Reply>,
+    in_hand: &HashSet<usize>,
+    facts: fate::Facts<'_>,
+) {
+    // RFC 3463 §3.8: 5.7.0 is security or policy, and it is no fault of the address.
+    let own = || Reply::new(554, "5.7.0 Returned by the postmaster of this server");
+    let reply = reply.filter(|reply| reply.is_permanent()).cloned().unwrap_or_else(own);
+    message.hold = None;
+    let (id, reverse_path) = (message.id, message.reverse_path.clone());
+    for recipient in message.recipients.iter_mut().filter(|r| is_idle(r, in_hand)) {
+        let failed = Outcome::Failed { reply: reply.clone(), peer: None, quiet: false };
+        fate::record(recipient, failed, facts);
+        tracing::info!(
+            target: "mail", event = "bounced", message = %id, %reverse_path,
+            forward_path = %recipient.path, reply = reply.to_string(), reason = "by the operator",
+        );
+    }
+}
+
+fn change(message: &mut Message, changes: &Changes, in_hand: &HashSet<usize>, now: SystemTime) {
+    message.priority = changes.priority.unwrap_or(message.priority);
+    message.tags.extend(changes.add_tags.iter().cloned());
+    message.tags.retain(|tag| !changes.remove_tags.contains(tag));
+    message.lifetime = changes.lifetime.or(message.lifetime);
+    if let Some(delay) = changes.delay {
+        message.not_before = Some(now + delay.min(fate::LONGEST_WAIT));
+    }
+    for recipient in message.recipients.iter_mut().filter(|r| is_idle(r, in_hand)) {
+        if let Some(route) = &changes.route {
+            recipient.hint = Some(route.clone());
+        }
+        if let Some(delay) = changes.delay {
+            fate::due_after(recipient, delay, now);
+        }
+    }
+}
+
+/// It is not finished, and nobody is delivering it now.
+fn is_idle(recipient: &QueuedRecipient, in_hand: &HashSet<usize>) -> bool {
+    !recipient.state.is_final() && !in_hand.contains(&recipient.index)
 }

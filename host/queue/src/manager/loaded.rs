@@ -121,13 +121,12 @@ impl Manager {
     pub(super) fn was_loaded(&mut self, id: Id, result: Result<Box<Message>, Error>) {
         match result {
             Ok(mut message) => {
-                let max_age = message.lifetime.unwrap_or(self.config.schedule.max_age);
-                let left = |waited| max_age.saturating_sub(waited);
+                let facts = self.facts(&message);
                 let left = message
                     .recipients
                     .iter()
                     .filter(|recipient| !recipient.state.is_final())
-                    .map(|recipient| left(recipient.waited))
+                    .map(|one| facts.facts().max_age(one).saturating_sub(one.waited))
                     .max();
                 message.expires = self.clock.now() + left.unwrap_or_default();
                 if let Some(loaded) = self.loaded.get_mut(&id) {
@@ -333,7 +332,8 @@ impl Manager {
     fn unload(&mut self, id: Id) {
         let Some(loaded) = self.loaded.remove(&id) else { return };
         if let Some(message) = loaded.message {
-            let brief = Brief::of(&message);
+            let mut brief = Brief::of(&message);
+            self.park(&message, &mut brief);
             self.put_back(id, &brief);
         }
     }
@@ -385,6 +385,7 @@ impl FactsOwned {
             now: self.now,
             lifetime: self.lifetime,
             schedule: &self.config.schedule,
+            schedules: &self.config.schedules,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Hands deliveries to workers and records what came of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use message::Id;
@@ -70,6 +70,7 @@ impl Manager {
     ) {
         let Some(handed) = self.handed.remove(&number) else { return };
         self.turns.back(&handed.destination, answer_of(&outcomes));
+        self.note_last_word(&handed.destination, &outcomes);
         let Some(loaded) = self.loaded.get_mut(&handed.id) else { return };
         loaded.open.remove(&number);
         loaded.done.extend(done);
@@ -119,6 +120,14 @@ impl Manager {
                 self.turns.cancel(&handed.destination, number);
             }
         }
+    }
+
+    /// Recipients of a message that are being delivered now.
+    pub(super) fn recipients_in_hand(&self, id: Id) -> HashSet<usize> {
+        let open = self.loaded.get(&id).into_iter().flat_map(|loaded| &loaded.open);
+        open.filter_map(|number| self.handed.get(number).filter(|handed| handed.in_hand))
+            .flat_map(|handed| handed.recipients.iter().copied())
+            .collect()
     }
 
     /// The queue stops: what is not in hand waits for the next start.

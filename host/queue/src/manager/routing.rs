@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use message::Id;
 use smtp::{Mailbox, Reply, Route};
 
 use super::outcomes::Handed;
+use super::suspended::Suspensions;
 use super::{Manager, Return};
 use crate::fate;
 use crate::message::{Message, Outcome, RecipientState, Routing};
@@ -23,7 +25,11 @@ impl Manager {
         if message.hold.is_some() {
             return;
         }
-        let pending = message.recipients.iter().filter(|r| r.state == RecipientState::Pending);
+        let suspensions = &self.suspensions;
+        let pending = message
+            .recipients
+            .iter()
+            .filter(|r| r.state == RecipientState::Pending && !suspensions.cover(message, r));
         let Some(first) = pending.clone().map(|recipient| recipient.due).min() else { return };
         // If the wall clock was set back, the earliest are due all the same: the owner's own time said so.
         let until = first.max(now);
@@ -64,6 +70,9 @@ impl Manager {
         let mut groups = Groups::default();
         let mut routings = routings.into_iter();
         for index in asked {
+            // One answer for each that was asked about, wanted or not any more.
+            let routing = routings.next();
+            let suspended = suspended_at(&self.suspensions, message, index, routing.as_ref());
             let recipient = &mut message.recipients[index];
             if stopped || recipient.state != RecipientState::Pending {
                 continue;
@@ -71,7 +80,11 @@ impl Manager {
             loaded.changed.insert(index);
             let failed = Outcome::NotTried { retry_in: soon };
             let facts = facts.facts();
-            match routings.next() {
+            match routing {
+                Some(Routing::To(_)) if suspended.is_some() => {
+                    recipient.destination = suspended;
+                    fate::record(recipient, Outcome::NotTried { retry_in: Duration::ZERO }, facts);
+                }
                 Some(Routing::To(route)) => {
                     // Nothing of it changed yet.
                     loaded.changed.remove(&index);
@@ -118,6 +131,19 @@ impl Manager {
             self.handed.insert(number, handed);
         }
     }
+}
+
+/// The destination, if it is one that is suspended for this recipient.
+fn suspended_at(
+    suspensions: &Suspensions,
+    message: &Message,
+    index: usize,
+    routing: Option<&Routing>,
+) -> Option<String> {
+    let Some(Routing::To(route)) = routing else { return None };
+    let destination = route.destination();
+    let recipient = message.recipients.get(index)?;
+    suspensions.cover_to(message, recipient, Some(&destination)).then_some(destination)
 }
 
 /// Recipients by route, in the order of the first of each.

@@ -18,6 +18,7 @@ use crate::manager::{self, Manager, Parts};
 use crate::recovery::deferred::Loader;
 use crate::recovery::recover;
 use crate::segment::{Log, make_spare};
+use crate::suspension;
 
 pub(super) async fn open(
     config: Config,
@@ -91,7 +92,8 @@ fn open_spool(parts: Parts) -> Result<Opened, Error> {
     let gauge = Arc::clone(&parts.gauge);
     let committer = Committer::new(Arc::clone(&disk), limits, log, gauge);
     let mut report = recovered.report.clone();
-    let mut manager = Manager::new(parts, recovered);
+    let suspended = suspension::load(&*disk)?;
+    let mut manager = Manager::new(parts, recovered, suspended);
     let index = Loader::open(&*disk, true).transpose();
     index
         .unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))

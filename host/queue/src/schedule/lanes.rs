@@ -185,6 +185,17 @@ impl Lanes {
         if self.rings.iter().all(VecDeque::is_empty) { alarm } else { Some(0) }
     }
 
+    /// The destination of a lane.
+    pub(crate) fn destination(&self, lane: Lane) -> &str {
+        let place = self.lanes[lane.0 as usize].place;
+        self.destinations[place.0 as usize].name.as_deref().unwrap_or_default()
+    }
+
+    /// Are there messages for it?
+    pub(crate) fn knows(&self, destination: &str) -> bool {
+        self.names.contains_key(destination)
+    }
+
     /// The next destination of the class whose turn it is. Most turns are of the highest class that has something due;
     /// some are of the others first, so that nobody waits for ever.
     fn next_stream(&mut self) -> Option<(Class, Place)> {

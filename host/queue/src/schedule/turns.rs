@@ -123,6 +123,11 @@ impl Turns {
         cancelled
     }
 
+    /// Deliveries in hand and ready, by destination.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.destinations.iter().map(|(name, line)| (name.as_str(), line.in_hand, line.ready.len()))
+    }
+
     fn join_ring(&mut self, destination: &str) {
         let Some(line) = self.destinations.get_mut(destination) else { return };
         if !line.in_ring && !line.ready.is_empty() && line.in_hand < line.window {
