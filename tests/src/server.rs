@@ -154,6 +154,12 @@ impl Gatepost {
         self.status_octets("VmRSS:")
     }
 
+    /// File descriptors that it has open.
+    pub fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.id());
+        std::fs::read_dir(path).expect("Linux has /proc").count()
+    }
+
     /// Runs `gatepost` with `arguments` beside the server, in its folder.
     pub fn command(&self, arguments: &[&str]) -> Finished {
         finish(Command::new(program()).args(arguments).current_dir(self.folder()))

@@ -22,6 +22,7 @@ use toml::de::DeTable;
 
 pub(crate) use self::reader::Fault;
 use self::reader::{Reader, Source};
+pub(crate) use self::sections::schedule_of;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug)]
@@ -140,6 +141,8 @@ pub(crate) struct Limits {
     pub(crate) command_timeout: Duration,
     /// How long a stop waits for sessions to finish.
     pub(crate) drain: Duration,
+    /// Octets of memory that the process may hold; near it mail is refused. `None`: three quarters of what there is.
+    pub(crate) memory: Option<u64>,
 }
 
 /// `[[domain]]`
@@ -220,6 +223,20 @@ pub(crate) struct Queue {
     pub(crate) expire: Duration,
     /// When the sender is told that a message is late.
     pub(crate) delay_notice: Duration,
+    /// The same five for the recipients of some domains: `[[queue.schedule]]`.
+    pub(crate) schedules: Vec<(String, queue::ScheduleConfig)>,
+    /// Messages in the queue; more are refused with 452 until there are a tenth fewer.
+    pub(crate) max_messages: usize,
+    /// Octets in the queue.
+    pub(crate) max_octets: u64,
+    /// Messages of one sender: of who logged in, or of one reverse-path.
+    pub(crate) max_messages_per_sender: u64,
+    /// Octets of one sender.
+    pub(crate) max_octets_per_sender: u64,
+    /// Mail is refused with less than so many octets free on the spool's file system, until there are half as many more.
+    pub(crate) free_space: u64,
+    /// The same for inodes.
+    pub(crate) free_inodes: u64,
 }
 
 /// `[delivery]`

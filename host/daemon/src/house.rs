@@ -1,5 +1,6 @@
 //! The house: builds the rooms from the bottom up, changes them while they work, and stops them from the top down.
 
+mod pressure;
 mod reload;
 mod watch;
 mod welcome;
@@ -37,7 +38,7 @@ pub(crate) struct House {
     journal: Journal,
     inbound: Inbound,
     delivery: Delivery,
-    /// The tasks of the admin listeners, which end with the house.
+    /// The tasks of the admin listeners and the watch over memory, which end with the house.
     offices: Vec<JoinHandle<()>>,
 }
 
@@ -91,9 +92,11 @@ impl House {
         };
         let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
 
+        let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.shedding());
         let office = Office { queue: queue.clone(), policy: Arc::clone(&policy), metrics };
         let mut offices =
             vec![tokio::spawn(admin::serve_socket(&config.admin.socket, office.clone()).await?)];
+        offices.push(tokio::spawn(watch));
         if let Some(address) = config.admin.http {
             offices.push(tokio::spawn(admin::serve_http(address, office).await?));
         }

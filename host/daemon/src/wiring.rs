@@ -158,11 +158,18 @@ pub(crate) fn certificates(config: &Config) -> Result<Vec<CertifiedFiles>> {
 pub(crate) fn queue(config: &Config) -> queue::Config {
     let settings = &config.queue;
     let mut queue = queue::Config::new(config.folder("queue"));
-    queue.schedule.first = settings.first_retry;
-    queue.schedule.factor = settings.retry_factor;
-    queue.schedule.longest = settings.longest_retry;
-    queue.schedule.max_age = settings.expire;
-    queue.schedule.delay_notice_after = Some(settings.delay_notice);
+    queue.schedule = config::schedule_of(settings);
+    let schedules = settings
+        .schedules
+        .iter()
+        .map(|(to, schedule)| queue::RouteSchedule { to: to.clone(), schedule: schedule.clone() });
+    queue.schedules = schedules.collect();
+    queue.limits.messages = settings.max_messages;
+    queue.limits.octets = settings.max_octets;
+    queue.limits.sender_messages = settings.max_messages_per_sender;
+    queue.limits.sender_octets = settings.max_octets_per_sender;
+    queue.limits.free_octets = settings.free_space;
+    queue.limits.free_inodes = settings.free_inodes;
     queue.per_destination = config.delivery.connections_per_destination;
     queue.workers = delivery::Limits::default().attempts;
     queue

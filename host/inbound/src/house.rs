@@ -1,7 +1,7 @@
 //! What all sessions of a server share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use message::Id;
@@ -42,6 +42,8 @@ pub(crate) struct House {
     pub(crate) config: Config,
     pub(crate) rooms: Rooms,
     pub(crate) permits: Permits,
+    /// No new sessions for now: the machine has enough to do.
+    pub(crate) shedding: Arc<AtomicBool>,
     unique: AtomicU32,
 }
 
@@ -50,7 +52,7 @@ impl House {
         let permits = Permits::new(config.limits.sessions, config.limits.sessions_per_address);
         // Two servers, and a server after its restart, begin at different numbers.
         let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) as u32;
-        Self { config, rooms, permits, unique: AtomicU32::new(first) }
+        Self { config, rooms, permits, shedding: Arc::default(), unique: AtomicU32::new(first) }
     }
 
     /// A name for a session or a transaction.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,11 @@ impl Inbound {
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> &[Listening] {
         &self.listening
+    }
+
+    /// While this is set, new sessions hear 421 4.3.2 in place of the greeting; those that are open go on.
+    pub fn shedding(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.house.shedding)
     }
 
     /// Begins to receive mail, on tasks of the current runtime.
@@ -235,6 +241,10 @@ impl Visit {
     fn permit(&self, peer: &Peer) -> Result<Option<Permit>, Reply> {
         // A Unix socket's clients are programs of this machine; its permissions say who they are.
         let Some(ip) = peer.ip() else { return Ok(None) };
+        if self.house.shedding.load(Ordering::Relaxed) {
+            counters::session_refused(&self.entrance.config.name, "memory");
+            return Err(refusal::too_busy());
+        }
         self.house.permits.acquire(ip).map(Some).map_err(|refused| {
             let (cause, reply) = match refused {
                 Refused::Total => ("total", refusal::too_busy()),

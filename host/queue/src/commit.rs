@@ -240,7 +240,11 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(disk: Arc<dyn Disk>, limits: Limits, log: Log, gauge: Arc<Gauge>) -> Self {
         let (unsure, failures, low_space) = (Vec::new(), 0, None);
-        Self { disk, limits, log, gauge, unsure, failures, low_space }
+        let mut committer = Self { disk, limits, log, gauge, unsure, failures, low_space };
+        // Before the first MAIL, not after the first message.
+        committer.look_at_space();
+        committer.publish();
+        committer
     }
 
     fn round(&mut self, batch: Batch) -> (Written, Vec<Reply>) {

@@ -10,6 +10,7 @@ pub(crate) fn run(at: &At) -> Result<()> {
     let config = at.load()?;
     log::start(&config.log)?;
     let metrics = metrics::install()?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // For work on files. A disk is not faster for being asked by 512 threads, tokio's default, and each has a stack.
@@ -25,4 +26,14 @@ pub(crate) fn run(at: &At) -> Result<()> {
         say("gatepost: ready");
         house.serve(move || source.read()).await
     })
+}
+
+/// Each session needs a file descriptor, and the usual limit of 1024 is for programs that use select(2). What the system
+/// allows beyond it is ours to take.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }

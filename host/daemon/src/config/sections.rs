@@ -142,6 +142,7 @@ fn limits(section: Option<Reader<'_>>) -> Limits {
         commands: 1_000,
         command_timeout: 5 * MINUTE,
         drain: 30 * SECOND,
+        memory: None,
     };
     let Some(section) = section else { return limits };
     limits.connections = section.get_or("connections", limits.connections);
@@ -154,6 +155,10 @@ fn limits(section: Option<Reader<'_>>) -> Limits {
     limits.commands = section.get_or("commands", limits.commands);
     limits.command_timeout = section.get_or("command-timeout", limits.command_timeout);
     limits.drain = section.get_or("drain", limits.drain);
+    limits.memory = section.get::<ByteSize>("memory").map(|size| size.0);
+    if limits.memory.is_some_and(|octets| octets < 16 << 20) {
+        section.fault("memory", "with less than 16 MiB no mail would ever be taken");
+    }
     if limits.recipients == 0 {
         section.fault("recipients", "a message has at least one recipient");
     }
@@ -312,34 +317,92 @@ fn dns(section: Option<Reader<'_>>) -> Dns {
 }
 
 fn queue(section: Option<Reader<'_>>) -> Queue {
+    let limits = queue::Limits::default();
     let mut queue = Queue {
         first_retry: 5 * MINUTE,
         retry_factor: 2.0,
         longest_retry: 4 * HOUR,
         expire: 5 * DAY,
         delay_notice: 4 * HOUR,
+        schedules: Vec::new(),
+        max_messages: limits.messages,
+        max_octets: limits.octets,
+        max_messages_per_sender: limits.sender_messages,
+        max_octets_per_sender: limits.sender_octets,
+        free_space: limits.free_octets,
+        free_inodes: limits.free_inodes,
     };
     let Some(section) = section else { return queue };
-    queue.first_retry = section.get_or("first-retry", queue.first_retry);
-    queue.retry_factor = section.get_or("retry-factor", queue.retry_factor);
-    queue.longest_retry =
-        section.get_or("longest-retry", queue.longest_retry.max(queue.first_retry));
-    queue.expire = section.get_or("expire", queue.expire);
-    queue.delay_notice = section.get_or("delay-notice", queue.delay_notice);
-    if queue.retry_factor < 1.0 {
+    let general = schedule(&section, &schedule_of(&queue));
+    queue.first_retry = general.first;
+    queue.retry_factor = general.factor;
+    queue.longest_retry = general.longest;
+    queue.expire = general.max_age;
+    queue.delay_notice = general.delay_notice_after.unwrap_or(queue.delay_notice);
+    queue.schedules =
+        section.tables("schedule").into_iter().filter_map(|one| domains(one, &general)).collect();
+    queue.max_messages = section.get_or("max-messages", queue.max_messages);
+    queue.max_octets = section.get_or("max-octets", ByteSize(queue.max_octets)).0;
+    queue.max_messages_per_sender =
+        section.get_or("max-messages-per-sender", queue.max_messages_per_sender);
+    queue.max_octets_per_sender =
+        section.get_or("max-octets-per-sender", ByteSize(queue.max_octets_per_sender)).0;
+    queue.free_space = section.get_or("free-space", ByteSize(queue.free_space)).0;
+    queue.free_inodes = section.get_or("free-inodes", queue.free_inodes);
+    if queue.max_messages == 0 || queue.max_messages_per_sender == 0 {
+        section.fault_here("a queue that may hold nothing takes no mail");
+    }
+    section.finish();
+    queue
+}
+
+/// The schedule that a section describes, as the queue wants it.
+pub(crate) fn schedule_of(queue: &Queue) -> queue::ScheduleConfig {
+    queue::ScheduleConfig {
+        first: queue.first_retry,
+        factor: queue.retry_factor,
+        longest: queue.longest_retry,
+        max_age: queue.expire,
+        delay_notice_after: Some(queue.delay_notice),
+        ..queue::ScheduleConfig::default()
+    }
+}
+
+/// `[[queue.schedule]]`: what is absent is as in `[queue]`.
+fn domains(
+    section: Reader<'_>,
+    general: &queue::ScheduleConfig,
+) -> Option<(String, queue::ScheduleConfig)> {
+    let to = section.require::<String>("to");
+    let schedule = schedule(&section, general);
+    section.finish();
+    Some((to?.to_ascii_lowercase(), schedule))
+}
+
+/// The five keys of a schedule.
+fn schedule(section: &Reader<'_>, general: &queue::ScheduleConfig) -> queue::ScheduleConfig {
+    let first = section.get_or("first-retry", general.first);
+    let schedule = queue::ScheduleConfig {
+        first,
+        factor: section.get_or("retry-factor", general.factor),
+        longest: section.get_or("longest-retry", general.longest.max(first)),
+        max_age: section.get_or("expire", general.max_age),
+        delay_notice_after: section.get("delay-notice").or(general.delay_notice_after),
+        ..general.clone()
+    };
+    if schedule.factor < 1.0 {
         section.fault(
             "retry-factor",
             "below 1 the waits would shrink until every attempt follows the last at once",
         );
     }
-    if queue.first_retry.is_zero() {
+    if first.is_zero() {
         section.fault("first-retry", "without a wait the queue would try without end");
     }
-    if queue.longest_retry < queue.first_retry {
+    if schedule.longest < first {
         section.fault("longest-retry", "this is shorter than first-retry");
     }
-    section.finish();
-    queue
+    schedule
 }
 
 fn delivery(section: Option<Reader<'_>>) -> Delivery {

@@ -1,0 +1,273 @@
+//! Limits and load: mail is refused before there is trouble, and what is served is served as before.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tests::{Client, Gatepost, Setup, eventually, letter};
+
+const TO: &str = "someone@hole.test";
+
+/// Takes mail for a domain that is never tried: what is measured is receiving.
+fn hole(limits: &str) -> Gatepost {
+    let server = Setup::new()
+        .with("[relay]\nfrom = [\"127.0.0.0/8\"]\n[log]\nlevel = \"error\"")
+        .with(limits)
+        .start();
+    server.queue(&["suspend", "--destination", "hole.test"]);
+    server
+}
+
+fn mail(client: &mut Client, from: &str) -> String {
+    let reply = client.command(&format!("MAIL FROM:<{from}>")).unwrap();
+    client.command("RSET").unwrap();
+    reply.to_string()
+}
+
+fn give(client: &mut Client, from: &str, count: usize) {
+    for _ in 0..count {
+        let reply = client.transaction(from, &[TO], &letter::plain("x")).unwrap();
+        assert_eq!(reply.code, 250, "{reply}");
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_mail_until_a_tenth_is_gone() {
+    let server = hole("[queue]\nmax-messages = 20\nmax-messages-per-sender = 10");
+    let mut client = server.session();
+    give(&mut client, "one@client.test", 10);
+    let own = mail(&mut client, "one@client.test");
+    assert!(own.starts_with("452 4.3.1 Too many of your messages"), "{own}");
+    assert!(mail(&mut client, "two@client.test").starts_with("250"), "others go on");
+    give(&mut client, "two@client.test", 10);
+    let full = mail(&mut client, "three@client.test");
+    assert!(full.starts_with("452 4.3.1 Insufficient"), "{full}");
+    server.queue(&["remove", "--sender", "one@client.test", "--limit", "2"]);
+    assert!(mail(&mut client, "three@client.test").starts_with("452"), "18 of 20");
+    server.queue(&["remove", "--sender", "one@client.test", "--limit", "1"]);
+    assert!(mail(&mut client, "three@client.test").starts_with("250"), "17 of 20");
+    assert!(mail(&mut client, "one@client.test").starts_with("250"), "7 of 10");
+    assert!(mail(&mut client, "two@client.test").starts_with("452"), "10 of 10");
+    assert!(mail(&mut client, "").starts_with("250"), "what tells of failures comes in");
+}
+
+#[test]
+fn a_disk_without_room_refuses_mail_before_it_is_full() {
+    let server = hole("[queue]\nfree-space = \"900000000 GiB\"");
+    let reply = mail(&mut server.session(), "one@client.test");
+    assert!(reply.starts_with("452 4.3.1"), "{reply}");
+    let server = hole("[queue]\nfree-inodes = 1000000000000");
+    let reply = mail(&mut server.session(), "one@client.test");
+    assert!(reply.starts_with("452 4.3.1"), "{reply}");
+}
+
+#[test]
+fn a_process_that_holds_too_much_memory_takes_no_sessions() {
+    let server = Setup::new().with("[limits]\nmemory = \"16 MiB\"").start();
+    let greeting = eventually("a refusal", || {
+        let greeting = server.connect("mx").reply().ok()?;
+        (greeting.code == 421).then_some(greeting)
+    });
+    assert!(greeting.to_string().starts_with("421 4.3.2"), "{greeting}");
+    assert!(server.log().contains("memory is short"), "the operator hears of it");
+}
+
+/// `GATEPOST_LOAD_SECONDS=60` for the long form; needs an idle machine for figures that mean something.
+#[test]
+fn ten_times_the_load_is_served_as_much_and_the_rest_hears_421() {
+    let seconds = number("GATEPOST_LOAD_SECONDS", 3);
+    let server = hole("[limits]\nconnections = 40\nconnections-per-address = 1000");
+    let peak = load(&server, 40, seconds);
+    let crowd = load(&server, 400, seconds);
+    println!("40 clients, 40 sessions: {peak}");
+    println!("400 clients, 40 sessions: {crowd}");
+    println!("of the peak: {:.0} %", 100.0 * crowd.taken as f64 / peak.taken as f64);
+    assert!(peak.taken > 0 && crowd.taken > 0);
+    assert!(crowd.refused > 0 && crowd.other == 0, "{crowd}");
+}
+
+#[derive(Debug)]
+struct Load {
+    seconds: u64,
+    taken: usize,
+    refused: usize,
+    /// Anything but 250 or 421.
+    other: usize,
+    transactions: Vec<Duration>,
+    refusals: Vec<Duration>,
+}
+
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { seconds, taken, refused, other, transactions, refusals } = self;
+        write!(
+            f,
+            "{} messages/s, p99 {:?}; {refused} heard 421, p99 {:?}; {other} something else",
+            taken / usize::try_from(*seconds).unwrap(),
+            p99(transactions),
+            p99(refusals),
+        )
+    }
+}
+
+/// So many clients that come, send ten messages and go, and come again a second after a 421.
+fn load(server: &Gatepost, clients: usize, seconds: u64) -> Load {
+    let over = AtomicBool::new(false);
+    let (refused, other) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (transactions, refusals) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let came = Instant::now();
+                    match visit(server, &over) {
+                        Ok(Some(times)) => transactions.lock().unwrap().extend(times),
+                        Ok(None) => {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            refusals.lock().unwrap().push(came.elapsed());
+                            std::thread::sleep(Duration::from_secs(1));
+                        }
+                        Err(error) => {
+                            eprintln!("{error}");
+                            other.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+        over.store(true, Ordering::Relaxed);
+    });
+    let sorted = |times: Mutex<Vec<Duration>>| {
+        let mut times = times.into_inner().unwrap();
+        times.sort_unstable();
+        times
+    };
+    let transactions = sorted(transactions);
+    Load {
+        seconds,
+        taken: transactions.len(),
+        refused: refused.into_inner(),
+        other: other.into_inner(),
+        transactions,
+        refusals: sorted(refusals),
+    }
+}
+
+/// `None`: 421 in place of the greeting.
+fn visit(server: &Gatepost, over: &AtomicBool) -> std::io::Result<Option<Vec<Duration>>> {
+    let mut client = Client::connect(server.address("mx"))?;
+    let greeting = client.reply()?;
+    if greeting.code == 421 {
+        return Ok(None);
+    }
+    client.command("EHLO client.test")?;
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let began = Instant::now();
+        let reply = client.transaction("load@client.test", &[TO], &letter::plain("load"))?;
+        if reply.code != 250 {
+            return Err(std::io::Error::other(reply.to_string()));
+        }
+        times.push(began.elapsed());
+    }
+    client.command("QUIT")?;
+    Ok(Some(times))
+}
+
+/// `GATEPOST_SLOW=10000` for the long form.
+#[test]
+fn slow_clients_do_not_slow_the_others() {
+    let slow = usize::try_from(number("GATEPOST_SLOW", 300)).unwrap();
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let server = hole(&format!(
+        "[limits]\nconnections = {most}\nconnections-per-address = {most}",
+        most = slow + 100
+    ));
+    let alone = good(&server);
+    let before = server.memory();
+    let mut crowd: Vec<TcpStream> =
+        (0..slow).map(|_| TcpStream::connect(server.address("mx")).unwrap()).collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let dripping = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            let word = b"EHLO a-very-slow-client.example.test\r\n";
+            for octet in word.iter().cycle() {
+                for stream in &mut crowd {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    // One that the server gave up is gone.
+                    let _ = stream.write_all(&[*octet]);
+                }
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    });
+    eventually("all greetings", || (sessions(&server) >= slow).then_some(()));
+    let beside = good(&server);
+    let memory = server.memory().saturating_sub(before) / u64::try_from(slow).unwrap();
+    over.store(true, Ordering::Relaxed);
+    dripping.join().unwrap();
+    println!("transactions alone: p50 {:?}, p99 {:?}", p50(&alone), p99(&alone));
+    println!(
+        "beside {slow} slow clients ({memory} octets each): p50 {:?}, p99 {:?}: {:.2} times",
+        p50(&beside),
+        p99(&beside),
+        p99(&beside).as_secs_f64() / p99(&alone).as_secs_f64(),
+    );
+    assert_eq!(beside.len(), alone.len(), "all were served");
+}
+
+/// A thousand transactions over ten sessions; their times, sorted.
+fn good(server: &Gatepost) -> Vec<Duration> {
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..10)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.session();
+                    let one = |_| {
+                        let began = Instant::now();
+                        give(&mut client, "good@client.test", 1);
+                        began.elapsed()
+                    };
+                    (0..100).map(one).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        sessions.into_iter().flat_map(|session| session.join().unwrap()).collect()
+    });
+    times.sort_unstable();
+    times
+}
+
+/// Connections that the server has open, by its file descriptors.
+fn sessions(server: &Gatepost) -> usize {
+    server.open_files()
+}
+
+fn p50(sorted: &[Duration]) -> Duration {
+    percentile(sorted, 50)
+}
+
+fn p99(sorted: &[Duration]) -> Duration {
+    percentile(sorted, 99)
+}
+
+fn percentile(sorted: &[Duration], share: usize) -> Duration {
+    sorted.get(sorted.len().saturating_sub(1) * share / 100).copied().unwrap_or_default()
+}
+
+fn number(variable: &str, usually: u64) -> u64 {
+    std::env::var(variable).map_or(usually, |text| text.parse().unwrap())
+}
