@@ -15,6 +15,13 @@ pub enum Edit {
     Prepend(NewField),
     /// Puts a field below all others.
     Add(NewField),
+    /// Puts a field so that `position` others stand above it; below all others if there are fewer.
+    Insert {
+        /// How many stand above it.
+        position: u32,
+        /// What stands there.
+        field: NewField,
+    },
     /// Puts a field in the place of the one of its name that is the `index`-th, from the top and from 0. Without
     /// such a field nothing happens.
     Replace {
@@ -99,6 +106,9 @@ pub fn compose(header: &Header, edits: &[Edit]) -> Composed {
         match edit {
             Edit::Prepend(field) => lines.insert(0, Line::New(field)),
             Edit::Add(field) => lines.push(Line::New(field)),
+            Edit::Insert { position, field } => {
+                lines.insert(lines.len().min(*position as usize), Line::New(field));
+            }
             Edit::Replace { index, field } => {
                 if let Some(line) =
                     lines.iter_mut().filter(|line| line.is(&field.name)).nth(*index as usize)
@@ -184,6 +194,11 @@ impl Edit {
         NewField::new(name, value).map(Self::Add)
     }
 
+    /// A field with `position` others above it.
+    pub fn insert(position: u32, name: &str, value: &str) -> Result<Self, EditError> {
+        NewField::new(name, value).map(|field| Self::Insert { position, field })
+    }
+
     /// Another value for the `index`-th field of this name.
     pub fn replace(name: &str, index: u32, value: &str) -> Result<Self, EditError> {
         NewField::new(name, value).map(|field| Self::Replace { index, field })
@@ -205,6 +220,9 @@ impl Edit {
         match self {
             Self::Prepend(field) => format!("prepend {}: {}", field.name, field.value()),
             Self::Add(field) => format!("add {}: {}", field.name, field.value()),
+            Self::Insert { position, field } => {
+                format!("insert {}[at {position}]: {}", field.name, field.value())
+            }
             Self::Replace { index, field } => {
                 format!("replace {}[{index}]: {}", field.name, field.value())
             }
@@ -216,9 +234,10 @@ impl Edit {
 
     fn header_octets(&self) -> usize {
         match self {
-            Self::Prepend(field) | Self::Add(field) | Self::Replace { field, .. } => {
-                field.raw.len()
-            }
+            Self::Prepend(field)
+            | Self::Add(field)
+            | Self::Insert { field, .. }
+            | Self::Replace { field, .. } => field.raw.len(),
             Self::Remove { .. } | Self::Body(_) => 0,
         }
     }

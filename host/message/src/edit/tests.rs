@@ -22,6 +22,14 @@ fn untouched_fields_stay_as_they_came() {
     );
     check(&[Edit::add("A", "1")], &format!("Received: a\r\n{kept}Received : b\r\nA: 1\r\n\r\n"));
     check(
+        &[Edit::insert(1, "A", "1")],
+        &format!("Received: a\r\nA: 1\r\n{kept}Received : b\r\n\r\n"),
+    );
+    check(
+        &[Edit::insert(99, "A", "1")],
+        &format!("Received: a\r\n{kept}Received : b\r\nA: 1\r\n\r\n"),
+    );
+    check(
         &[Edit::replace("RECEIVED", 1, "c")],
         &format!("Received: a\r\n{kept}RECEIVED: c\r\n\r\n"),
     );
@@ -145,6 +153,7 @@ fn every_edit_has_a_summary() {
     let check = |edit: Edit, expected: &str| assert_eq!(edit.summary(), expected);
     check(Edit::prepend("A", "ü").unwrap(), "prepend A: ü");
     check(Edit::add("A", "b").unwrap(), "add A: b");
+    check(Edit::insert(2, "A", "b").unwrap(), "insert A[at 2]: b");
     check(Edit::replace("A", 1, "b").unwrap(), "replace A[1]: b");
     check(Edit::remove("A", Some(1)).unwrap(), "remove A[1]");
     check(Edit::remove("A", None).unwrap(), "remove A");
