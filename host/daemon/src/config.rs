@@ -272,6 +272,8 @@ pub(crate) enum TableKind {
     Cidr,
     /// An address, then `@domain`, then the nearest `.parent`.
     Address,
+    /// A domain, then the nearest `.parent`.
+    Domain,
 }
 
 /// `[policy]`
@@ -299,7 +301,7 @@ pub(crate) struct Plugin {
     /// When it is not asked any more, and what then.
     pub(crate) breaker: BreakerConfig,
     /// What it may do besides deciding.
-    pub(crate) grants: Grants,
+    pub(crate) grants: policy::Grants,
     /// What it may use.
     pub(crate) limits: PluginLimits,
     /// Its own table.
@@ -324,19 +326,6 @@ pub(crate) enum OnError {
     Pass,
     /// 554 5.3.0.
     Reject,
-}
-
-/// `[plugin.grants]`
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Grants {
-    /// A durable store of its own.
-    pub(crate) kv: bool,
-    /// DNS look-ups.
-    pub(crate) dns: bool,
-    /// Tables by name.
-    pub(crate) lookup: Vec<String>,
-    /// What it may bring about: the names of [`policy::EditGrant`].
-    pub(crate) edit: Vec<String>,
 }
 
 /// `[admin]`

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use inbound::{Credentials, ListenerConfig};
 use net::tls::{CertifiedFiles, self_signed};
 use net::{Hosts, Resolver, ResolverOptions};
-use policy::{BreakerState, EditGrant, LoadError, PluginConfig, PluginInfo, TableSource};
+use policy::{BreakerState, DnsGrant, LoadError, PluginConfig, PluginInfo, TableSource};
 use serde_json::{Value, json};
 use smtp::client::ClientCredentials;
 use smtp::{LocalDelivery, LocalDomain, LocalDomains, Route};
@@ -184,6 +184,7 @@ pub(crate) fn tables(config: &Config) -> Vec<TableSource> {
             TableKind::Exact => policy::TableKind::Exact,
             TableKind::Cidr => policy::TableKind::Cidr,
             TableKind::Address => policy::TableKind::Address,
+            TableKind::Domain => policy::TableKind::Domain,
         },
     });
     sources.collect()
@@ -210,11 +211,7 @@ fn plugin(from: &config::Plugin) -> PluginConfig {
         OnError::Pass => policy::OnError::Pass,
         OnError::Reject => policy::OnError::Reject,
     };
-    plugin.grants.kv = from.grants.kv;
-    plugin.grants.dns = from.grants.dns;
-    plugin.grants.lookup.clone_from(&from.grants.lookup);
-    plugin.grants.edit =
-        from.grants.edit.iter().filter_map(|word| word.parse::<EditGrant>().ok()).collect();
+    plugin.grants.clone_from(&from.grants);
     plugin.breaker = from.breaker;
     plugin.limits.clone_from(&from.limits);
     plugin.config.clone_from(&from.config);
@@ -257,12 +254,28 @@ pub(crate) fn describe(plugin: &PluginInfo, breaker: &BreakerState) -> Value {
     })
 }
 
-/// The grants as words: `kv`, `dns`, `lookup:TABLE`, `edit:KIND`.
+/// The grants as words: `kv`, `dns`, `dns:DOMAIN`, `lookup:TABLE`, `http:HOST`, `edit:KIND`; with a minus what was taken away.
 pub(crate) fn grants(plugin: &PluginInfo) -> Vec<String> {
     let grants = &plugin.grants;
     let mut words = Vec::new();
-    words.extend(grants.kv.then(|| "kv".to_owned()));
-    words.extend(grants.dns.then(|| "dns".to_owned()));
+    let plain = [
+        (!grants.log, "-log"),
+        (!grants.clock, "-clock"),
+        (!grants.random, "-random"),
+        (grants.metrics, "metrics"),
+        (grants.kv, "kv"),
+        (grants.rate_limit, "rate-limit"),
+        (grants.dns == DnsGrant::All, "dns"),
+        (grants.submit, "submit"),
+        (grants.delay, "delay"),
+        (grants.auth, "auth"),
+    ];
+    words.extend(plain.into_iter().filter(|(has, _)| *has).map(|(_, word)| word.to_owned()));
+    if let DnsGrant::Below(domains) = &grants.dns {
+        words.extend(domains.iter().map(|domain| format!("dns:{domain}")));
+    }
+    words.extend(grants.http.iter().map(|host| format!("http:{host}")));
+    words.extend(grants.http_networks.iter().map(|network| format!("http-networks:{network}")));
     words.extend(grants.lookup.iter().map(|table| format!("lookup:{table}")));
     words.extend(grants.edit.iter().map(|kind| format!("edit:{}", kind.name())));
     words

@@ -123,6 +123,7 @@ fn transaction(message: &Message) -> policy::Transaction {
         message.reverse_path.clone(),
         message.parameters.clone(),
     );
+    transaction.origin.clone_from(&message.origin);
     transaction.notes = message.notes.clone();
     transaction.recipients = message
         .recipients
@@ -132,6 +133,8 @@ fn transaction(message: &Message) -> policy::Transaction {
             original: recipient.original.clone(),
             parameters: recipient.parameters.clone(),
             route: recipient.hint.clone(),
+            tls: None,
+            verdict: None,
         })
         .collect();
     transaction

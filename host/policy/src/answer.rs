@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use smtp::{Reply, Route};
+use smtp::{ForwardPath, Mailbox, Reply, Route};
 
 use crate::bindings::stages::{
-    on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+    on_auth, on_connect, on_data, on_deliver, on_dsn, on_helo, on_mail, on_outcome, on_rcpt,
+    on_route,
 };
 use crate::bindings::types;
 use crate::imports::log::clean;
-use crate::verdict::{OutcomeVerdict, RouteVerdict, Verdict};
+use crate::verdict::{
+    AuthVerdict, DeliverVerdict, NoticeVerdict, OutcomeVerdict, Place, RecipientVerdict,
+    ReturnedPart, RouteVerdict, Verdict,
+};
 
 /// The decision of one plugin, as it came.
 #[derive(Debug)]
@@ -36,6 +40,14 @@ pub(crate) enum Answer {
     Fail(Option<types::Reply>),
     RetryIn(u32),
     SuppressNotice,
+    Success(String),
+    Each(Vec<on_data::ForRecipient>),
+    File(on_deliver::Place),
+    Redirect(Vec<String>),
+    Send(on_dsn::Changes),
+    Suppress,
+    /// The stage has no verdict.
+    Silence,
 }
 
 impl Answer {
@@ -55,6 +67,13 @@ impl Answer {
             Self::Fail(_) => "fail",
             Self::RetryIn(_) => "retry-in",
             Self::SuppressNotice => "suppress-notice",
+            Self::Success(_) => "success",
+            Self::Each(_) => "each",
+            Self::File(_) => "file",
+            Self::Redirect(_) => "redirect",
+            Self::Send(_) => "send",
+            Self::Suppress => "suppress",
+            Self::Silence => "",
         }
     }
 }
@@ -75,10 +94,28 @@ macro_rules! decision {
 
 decision!(on_connect: Next, Accept, Reject(reply), Defer(reply), Drop);
 decision!(on_helo: Next, Accept, Reject(reply), Defer(reply), Disconnect(reply));
+decision!(on_auth: Next, Success(identity), Reject(reply), Defer(reply), Disconnect(reply));
 decision!(on_mail: Next, Accept, Reject(reply), Defer(reply), Disconnect(reply));
 decision!(on_rcpt: Next, Accept, Reject(reply), Defer(reply), Disconnect(reply), Discard);
-decision!(on_data: Next, Accept, Reject(reply), Defer(reply), Disconnect(reply), Discard, Quarantine(name));
+decision!(on_data: Next, Accept, Reject(reply), Defer(reply), Disconnect(reply), Discard, Quarantine(name), Each(recipients));
 decision!(on_outcome: Next, RetryIn(seconds), Fail(reply), Hold(name), SuppressNotice);
+decision!(on_dsn: Next, Accept, Send(changes), Suppress);
+
+impl From<on_deliver::Decision> for Decision {
+    fn from(decision: on_deliver::Decision) -> Self {
+        let answer = match decision.verdict {
+            on_deliver::Verdict::Next => Answer::Next,
+            on_deliver::Verdict::Accept => Answer::Accept,
+            on_deliver::Verdict::File(place) => Answer::File(place),
+            on_deliver::Verdict::Redirect(addresses) => Answer::Redirect(addresses),
+            on_deliver::Verdict::Reject(reply) => Answer::Reject(reply),
+            on_deliver::Verdict::Defer(waiting) => Answer::Wait(waiting.seconds, waiting.reply),
+            on_deliver::Verdict::Discard => Answer::Discard,
+            on_deliver::Verdict::Hold(name) => Answer::Hold(name),
+        };
+        Self::new(answer, decision.reason, decision.rule)
+    }
+}
 
 impl From<on_route::Decision> for Decision {
     fn from(decision: on_route::Decision) -> Self {
@@ -98,6 +135,11 @@ impl Decision {
     /// Of a plugin that has nothing to say.
     pub(crate) fn next() -> Self {
         Self::new(Answer::Next, None, None)
+    }
+
+    /// Of a stage that has none.
+    pub(crate) fn silent() -> Self {
+        Self::new(Answer::Silence, None, None)
     }
 
     fn new(answer: Answer, reason: Option<String>, rule: Option<String>) -> Self {
@@ -121,17 +163,168 @@ pub(crate) fn verdict(answer: Answer, at_connect: bool) -> Result<Option<Verdict
         Answer::Defer(reply) if at_connect => {
             Verdict::Disconnect(checked(reply, 4, "421 4.7.0 Try again later")?)
         }
-        Answer::Reject(reply) => Verdict::Refuse(checked(reply, 5, "550 5.7.1 Refused by policy")?),
-        Answer::Defer(reply) => Verdict::Refuse(checked(reply, 4, "451 4.7.1 Try again later")?),
-        Answer::Disconnect(reply) => {
-            let class = if reply.as_ref().is_some_and(|reply| reply.code >= 500) { 5 } else { 4 };
-            Verdict::Disconnect(checked(reply, class, "421 4.7.0 Closing connection")?)
-        }
+        Answer::Reject(reply) => Verdict::Refuse(checked(reply, 5, REFUSED)?),
+        Answer::Defer(reply) => Verdict::Refuse(checked(reply, 4, DEFERRED)?),
+        Answer::Disconnect(reply) => Verdict::Disconnect(parting(reply)?),
         Answer::Drop => Verdict::Drop,
         Answer::Discard => Verdict::Discard,
         Answer::Quarantine(name) => Verdict::Quarantine(checked_name(name)?),
         other => return Err(misplaced(&other)),
     }))
+}
+
+/// The checked answer at `auth`; `granted` says whether the plugin may let somebody in.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
+pub(crate) fn auth_verdict(answer: Answer, granted: bool) -> Result<AuthVerdict, String> {
+    Ok(match answer {
+        Answer::Next => AuthVerdict::Next,
+        Answer::Success(_) if !granted => return Err("the grant auth is missing".into()),
+        Answer::Success(identity) => {
+            if identity.is_empty() || clean(&identity, MAX_IDENTITY_OCTETS) != identity {
+                return Err(format!(
+                    "an identity has 1 to {MAX_IDENTITY_OCTETS} octets and no control character"
+                ));
+            }
+            AuthVerdict::Success(identity)
+        }
+        // RFC 4954 §6.
+        Answer::Reject(reply) => {
+            AuthVerdict::Refuse(checked(reply, 5, "535 5.7.8 Authentication credentials invalid")?)
+        }
+        Answer::Defer(reply) => {
+            AuthVerdict::Refuse(checked(reply, 4, "454 4.7.0 Temporary authentication failure")?)
+        }
+        Answer::Disconnect(reply) => AuthVerdict::Disconnect(parting(reply)?),
+        other => return Err(misplaced(&other)),
+    })
+}
+
+/// The checked verdicts of `each` at `data`: which recipient, by its place, and what. Whoever is named twice keeps the first.
+pub(crate) fn recipient_verdicts(
+    each: Vec<on_data::ForRecipient>,
+    recipients: &[crate::transaction::PolicyRecipient],
+) -> Result<Vec<(usize, RecipientVerdict)>, String> {
+    let mut verdicts = Vec::with_capacity(each.len().min(recipients.len()));
+    for on_data::ForRecipient { address, verdict } in each {
+        let is_it = |path: &ForwardPath| match address.parse::<Mailbox>() {
+            Ok(mailbox) => path.mailbox() == Some(&mailbox),
+            Err(_) => path.to_string().eq_ignore_ascii_case(&address),
+        };
+        let verdict = match verdict {
+            on_data::RecipientVerdict::Accept => RecipientVerdict::Accept,
+            on_data::RecipientVerdict::Reject(reply) => {
+                RecipientVerdict::Refuse(checked(reply, 5, REFUSED)?)
+            }
+            on_data::RecipientVerdict::Defer(reply) => {
+                RecipientVerdict::Refuse(checked(reply, 4, DEFERRED)?)
+            }
+            on_data::RecipientVerdict::Discard => RecipientVerdict::Discard,
+            on_data::RecipientVerdict::Quarantine(name) => {
+                RecipientVerdict::Quarantine(checked_name(name)?)
+            }
+        };
+        let places: Vec<usize> = recipients
+            .iter()
+            .enumerate()
+            .filter(|(_, recipient)| recipient.verdict.is_none() && is_it(&recipient.path))
+            .map(|(place, _)| place)
+            .collect();
+        if places.is_empty() {
+            return Err(format!(
+                "{:?} is no recipient that is still undecided",
+                clean(&address, 320)
+            ));
+        }
+        verdicts.extend(places.into_iter().map(|place| (place, verdict.clone())));
+    }
+    Ok(verdicts)
+}
+
+/// The checked answer at `deliver`; none lets the next plugin speak.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
+pub(crate) fn deliver_verdict(answer: Answer) -> Result<Option<DeliverVerdict>, String> {
+    Ok(Some(match answer {
+        Answer::Next => return Ok(None),
+        Answer::Accept => DeliverVerdict::Next,
+        Answer::File(place) => DeliverVerdict::File(Place {
+            folder: folder(&place.folder)?,
+            is_seen: place.is_seen,
+            is_flagged: place.is_flagged,
+        }),
+        Answer::Redirect(addresses) => {
+            if addresses.is_empty() || addresses.len() > MAX_REDIRECT {
+                return Err(format!("mail is redirected to 1 to {MAX_REDIRECT} addresses"));
+            }
+            let mailboxes = addresses.iter().map(|address| {
+                address.parse().map_err(|error| format!("{address:?} is no address: {error}"))
+            });
+            DeliverVerdict::Redirect(mailboxes.collect::<Result<_, _>>()?)
+        }
+        Answer::Reject(reply) => DeliverVerdict::Fail(checked(reply, 5, REFUSED)?),
+        Answer::Wait(seconds, reply) => DeliverVerdict::Defer {
+            wait: wait(seconds),
+            reply: checked(reply, 4, "451 4.3.0 Deferred by policy")?,
+        },
+        Answer::Discard => DeliverVerdict::Discard,
+        Answer::Hold(name) => DeliverVerdict::Hold(checked_name(name)?),
+        other => return Err(misplaced(&other)),
+    }))
+}
+
+/// The checked answer at `dsn`; none lets the next plugin speak.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
+pub(crate) fn notice_verdict(answer: Answer) -> Result<Option<NoticeVerdict>, String> {
+    Ok(Some(match answer {
+        Answer::Next => return Ok(None),
+        Answer::Accept => NoticeVerdict::Next,
+        Answer::Suppress => NoticeVerdict::Suppress,
+        Answer::Send(changes) => {
+            let to = changes
+                .to
+                .map(|to| to.parse().map_err(|error| format!("{to:?} is no address: {error}")));
+            let returned = changes.returned.map(|part| match part.as_str() {
+                "full" => Ok(ReturnedPart::Full),
+                "header" => Ok(ReturnedPart::Header),
+                "none" => Ok(ReturnedPart::Nothing),
+                _ => Err(format!("{part:?} is none of \"full\", \"header\", \"none\"")),
+            });
+            NoticeVerdict::Send {
+                to: to.transpose()?,
+                returned: returned.transpose()?,
+                text: changes.text.map(|text| paragraphs(&text)).filter(|text| !text.is_empty()),
+            }
+        }
+        other => return Err(misplaced(&other)),
+    }))
+}
+
+/// Text of several lines, without other control characters.
+fn paragraphs(text: &str) -> String {
+    let mut end = text.len().min(MAX_TEXT_OCTETS);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let lines = text[..end].lines().map(|line| clean(line, MAX_TEXT_OCTETS));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The parts of a folder's name, which becomes one on disk.
+fn folder(name: &str) -> Result<Vec<String>, String> {
+    let fault = || format!("{:?} is no name of a folder", clean(name, MAX_FOLDER_OCTETS));
+    if name.is_empty() || name.eq_ignore_ascii_case("inbox") {
+        return Ok(Vec::new());
+    }
+    let good = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '~'])
+            && !part.contains(['.', '\\', '*', '%', '&'])
+            && !part.chars().any(char::is_control)
+            && part.trim() == part
+    };
+    if name.len() > MAX_FOLDER_OCTETS || !name.split('/').all(good) {
+        return Err(fault());
+    }
+    Ok(name.split('/').map(str::to_owned).collect())
 }
 
 /// The checked answer at `route`.
@@ -148,9 +341,7 @@ pub(crate) fn route_verdict(answer: Answer) -> Result<RouteVerdict, String> {
             wait: wait(seconds),
             reply: checked(reply, 4, "451 4.3.0 Deferred by policy")?,
         },
-        Answer::Fail(reply) => {
-            RouteVerdict::Fail(checked(reply, 5, "550 5.7.1 Refused by policy")?)
-        }
+        Answer::Fail(reply) => RouteVerdict::Fail(checked(reply, 5, REFUSED)?),
         Answer::Discard => RouteVerdict::Discard,
         Answer::Next => RouteVerdict::Next,
         other => return Err(misplaced(&other)),
@@ -184,6 +375,12 @@ pub(crate) fn short(text: &str) -> String {
 
 fn wait(seconds: u32) -> Duration {
     Duration::from_secs(u64::from(seconds).clamp(1, MAX_WAIT_SECONDS))
+}
+
+/// The reply before the connection is closed.
+fn parting(reply: Option<types::Reply>) -> Result<Reply, String> {
+    let class = if reply.as_ref().is_some_and(|reply| reply.code >= 500) { 5 } else { 4 };
+    checked(reply, class, "421 4.7.0 Closing connection")
 }
 
 /// A reply that may go over the wire, or why not.
@@ -238,8 +435,7 @@ fn default_text(default: &str) -> &str {
 
 /// A name under which messages are held: it stands in listings and commands.
 fn checked_name(name: String) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+    if !is_word(&name) {
         return Err(format!(
             "{:?} is no name: 1 to 64 letters, digits, \"-\", \"_\", \".\"",
             clean(&name, 64)
@@ -248,11 +444,27 @@ fn checked_name(name: String) -> Result<String, String> {
     Ok(name)
 }
 
+/// 1 to 64 letters, digits, "-", "_", ".": names of holds, tags.
+pub(crate) fn is_word(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.len() <= 64 && text.chars().all(good)
+}
+
+const REFUSED: &str = "550 5.7.1 Refused by policy";
+const DEFERRED: &str = "451 4.7.1 Try again later";
 const MAX_LINES: usize = 16;
 /// RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets, with code and CRLF; the enhanced code takes some.
 const MAX_LINE_OCTETS: usize = 400;
 const REASON_OCTETS: usize = 500;
 const RULE_OCTETS: usize = 100;
+/// What a log and a Received field can carry.
+const MAX_IDENTITY_OCTETS: usize = 255;
+/// More than this is a mailing list, and has an entrance of its own.
+const MAX_REDIRECT: usize = 100;
+/// A page.
+const MAX_TEXT_OCTETS: usize = 4000;
+/// A file name has 255 octets at most, and some of them are ours.
+const MAX_FOLDER_OCTETS: usize = 200;
 /// No message lives that long in a queue.
 const MAX_WAIT_SECONDS: u64 = 30 * 24 * 3600;
 

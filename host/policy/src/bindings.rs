@@ -16,6 +16,7 @@ mod generated {
         imports: {
             // What may wait. All else answers at once, without leaving the guest's stack.
             "gatepost:policy/dns": async | trappable,
+            "gatepost:policy/http": async | trappable,
             "gatepost:policy/kv": async | trappable,
             "gatepost:policy/message.[method]content.parts": async | trappable,
             "gatepost:policy/message.[method]content.read-part": async | trappable,

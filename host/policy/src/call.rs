@@ -16,7 +16,8 @@ use wasmtime::{Store, Trap};
 
 use crate::answer::Decision;
 use crate::bindings::stages::{
-    configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+    configure, on_auth, on_connect, on_data, on_deliver, on_disconnect, on_dsn, on_helo, on_mail,
+    on_outcome, on_rcpt, on_route,
 };
 use crate::bindings::types::Recipient;
 use crate::chain::{Core, Stage};
@@ -36,11 +37,15 @@ pub(crate) struct Instance {
 struct Stages {
     connect: Option<on_connect::Guest>,
     helo: Option<on_helo::Guest>,
+    auth: Option<on_auth::Guest>,
     mail: Option<on_mail::Guest>,
     rcpt: Option<on_rcpt::Guest>,
     data: Option<on_data::Guest>,
     route: Option<on_route::Guest>,
+    deliver: Option<on_deliver::Guest>,
     outcome: Option<on_outcome::Guest>,
+    dsn: Option<on_dsn::Guest>,
+    disconnect: Option<on_disconnect::Guest>,
 }
 
 /// What a stage asks.
@@ -48,11 +53,15 @@ struct Stages {
 pub(crate) enum Question {
     Connect,
     Helo { name: String },
+    Auth { credentials: on_auth::Credentials },
     Mail,
     Rcpt { recipient: Recipient },
     Data,
     Route { recipient: Recipient },
+    Deliver { recipient: Recipient },
     Outcome { recipient: Recipient, route: String, result: on_outcome::AttemptResult },
+    Dsn { notice: on_dsn::Notice },
+    Disconnect { how: &'static str },
 }
 
 impl Question {
@@ -60,11 +69,15 @@ impl Question {
         match self {
             Self::Connect => Stage::Connect,
             Self::Helo { .. } => Stage::Helo,
+            Self::Auth { .. } => Stage::Auth,
             Self::Mail => Stage::Mail,
             Self::Rcpt { .. } => Stage::Rcpt,
             Self::Data => Stage::Data,
             Self::Route { .. } => Stage::Route,
+            Self::Deliver { .. } => Stage::Deliver,
             Self::Outcome { .. } => Stage::Outcome,
+            Self::Dsn { .. } => Stage::Dsn,
+            Self::Disconnect { .. } => Stage::Disconnect,
         }
     }
 
@@ -73,8 +86,15 @@ impl Question {
         match self {
             Self::Rcpt { recipient }
             | Self::Route { recipient }
+            | Self::Deliver { recipient }
             | Self::Outcome { recipient, .. } => Some(recipient),
-            Self::Connect | Self::Helo { .. } | Self::Mail | Self::Data => None,
+            Self::Connect
+            | Self::Helo { .. }
+            | Self::Auth { .. }
+            | Self::Mail
+            | Self::Data
+            | Self::Dsn { .. }
+            | Self::Disconnect { .. } => None,
         }
     }
 }
@@ -252,6 +272,9 @@ impl Instance {
             Question::Helo { name } => {
                 stage!(helo).call_helo(store, guest::session(), name).await?.into()
             }
+            Question::Auth { credentials } => {
+                stage!(auth).call_auth(store, guest::session(), credentials).await?.into()
+            }
             Question::Mail => {
                 stage!(mail).call_mail(store, guest::session(), guest::transaction()).await?.into()
             }
@@ -272,10 +295,21 @@ impl Instance {
             Question::Route { recipient } => {
                 stage!(route).call_route(store, guest::transaction(), recipient).await?.into()
             }
+            Question::Deliver { recipient } => stage!(deliver)
+                .call_deliver(store, guest::transaction(), recipient, guest::content())
+                .await?
+                .into(),
             Question::Outcome { recipient, route, result } => stage!(outcome)
                 .call_outcome(store, guest::transaction(), recipient, route, result)
                 .await?
                 .into(),
+            Question::Dsn { notice } => {
+                stage!(dsn).call_dsn(store, guest::transaction(), notice).await?.into()
+            }
+            Question::Disconnect { how } => {
+                stage!(disconnect).call_disconnect(store, guest::session(), how).await?;
+                Decision::silent()
+            }
         })
     }
 
@@ -290,7 +324,7 @@ impl Instance {
                 }
             )+};
         }
-        check!(connect, helo, mail, rcpt, data, route, outcome);
+        check!(connect, helo, auth, mail, rcpt, data, route, deliver, outcome, dsn, disconnect);
         faults
     }
 }

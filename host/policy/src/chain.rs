@@ -1,11 +1,12 @@
 //! The set of plugins that judges mail: loaded together, live together, replaced together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use metrics::{Counter, Histogram};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -13,14 +14,18 @@ use wasmtime::Engine;
 use wasmtime::component::InstancePre;
 
 use crate::bindings::stages::{
-    configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+    configure, on_auth, on_connect, on_data, on_deliver, on_disconnect, on_dsn, on_helo, on_mail,
+    on_outcome, on_rcpt, on_route,
 };
 use crate::breaker::{Breaker, BreakerState, Change};
+use crate::buckets::Buckets;
 use crate::config::{BreakerConfig, Grants, OnError, PluginConfig, PluginLimits};
 use crate::engine::Ticker;
 use crate::guest::Guest;
 use crate::host::Clock;
 use crate::kv::Namespace;
+use crate::seam::Seam;
+use crate::submit::Submit;
 use crate::tables::Tables;
 
 /// A set of plugins in configuration order. Sessions keep the one they began with.
@@ -98,6 +103,8 @@ pub enum Stage {
     Connect,
     /// HELO, EHLO or LHLO.
     Helo,
+    /// AUTH.
+    Auth,
     /// MAIL.
     Mail,
     /// RCPT, for each recipient.
@@ -106,22 +113,42 @@ pub enum Stage {
     Data,
     /// Before each attempt, for each recipient.
     Route,
+    /// Before a copy is put into a local mailbox.
+    Deliver,
     /// After each attempt, for each recipient.
     Outcome,
+    /// Before a notification is made.
+    Dsn,
+    /// The connection ended.
+    Disconnect,
 }
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Configure,
         Self::Connect,
         Self::Helo,
+        Self::Auth,
         Self::Mail,
         Self::Rcpt,
         Self::Data,
         Self::Route,
+        Self::Deliver,
         Self::Outcome,
+        Self::Dsn,
+        Self::Disconnect,
     ];
+
+    /// Where it stands in [`Self::ALL`].
+    pub(crate) fn position(self) -> usize {
+        Self::ALL.iter().position(|one| *one == self).unwrap_or_default()
+    }
+
+    /// Whether plugins may change the message at this stage.
+    pub(crate) fn edits(self) -> bool {
+        matches!(self, Self::Mail | Self::Rcpt | Self::Data)
+    }
 
     /// The name in traces, logs and metrics.
     pub fn name(self) -> &'static str {
@@ -129,11 +156,15 @@ impl Stage {
             Self::Configure => "configure",
             Self::Connect => "connect",
             Self::Helo => "helo",
+            Self::Auth => "auth",
             Self::Mail => "mail",
             Self::Rcpt => "rcpt",
             Self::Data => "data",
             Self::Route => "route",
+            Self::Deliver => "deliver",
             Self::Outcome => "outcome",
+            Self::Dsn => "dsn",
+            Self::Disconnect => "disconnect",
         }
     }
 }
@@ -147,6 +178,8 @@ impl fmt::Display for Stage {
 /// A plugin as it runs: all that does not change while it is loaded.
 pub(crate) struct Core {
     pub(crate) name: Arc<str>,
+    /// SHA-256 of the component, in hexadecimal.
+    pub(crate) digest: Arc<str>,
     pub(crate) on_error: OnError,
     pub(crate) grants: Grants,
     pub(crate) limits: PluginLimits,
@@ -164,6 +197,8 @@ pub(crate) struct Core {
     pub(crate) slow: AtomicU32,
     pub(crate) log: Mutex<Bucket>,
     pub(crate) meters: Vec<Meters>,
+    /// The series of metrics that the plugin has made.
+    pub(crate) series: Mutex<BTreeSet<String>>,
 }
 
 /// An earlier version of a plugin.
@@ -180,14 +215,23 @@ pub(crate) struct Services {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) tick: Duration,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) resolver: net::Resolver,
-    pub(crate) tables: ArcSwap<Tables>,
+    /// What plugins ask of the world goes through here.
+    pub(crate) seam: Arc<dyn Seam>,
+    /// What plugins submit goes here.
+    pub(crate) submit: ArcSwapOption<Box<dyn Submit>>,
+    /// How many of their mails are on their way.
+    pub(crate) submitting: Arc<Semaphore>,
+    pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Where guests run that take longer than a tick.
     pub(crate) guests: Guests,
     /// The runtime of the server: its sockets live there.
     pub(crate) server: Handle,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) slot_wait: Duration,
+    /// Of a reply, whatever plugins want.
+    pub(crate) longest_delay: Duration,
+    /// What each plugin may submit in a minute.
+    pub(crate) submissions: Buckets,
     /// With fewer free slots than this, sessions do not keep their instances between stages.
     pub(crate) slots_reserve: usize,
 }
@@ -234,11 +278,15 @@ pub(crate) struct Exports {
     pub(crate) configure: configure::GuestIndices,
     pub(crate) connect: Option<on_connect::GuestIndices>,
     pub(crate) helo: Option<on_helo::GuestIndices>,
+    pub(crate) auth: Option<on_auth::GuestIndices>,
     pub(crate) mail: Option<on_mail::GuestIndices>,
     pub(crate) rcpt: Option<on_rcpt::GuestIndices>,
     pub(crate) data: Option<on_data::GuestIndices>,
     pub(crate) route: Option<on_route::GuestIndices>,
+    pub(crate) deliver: Option<on_deliver::GuestIndices>,
     pub(crate) outcome: Option<on_outcome::GuestIndices>,
+    pub(crate) dsn: Option<on_dsn::GuestIndices>,
+    pub(crate) disconnect: Option<on_disconnect::GuestIndices>,
 }
 
 impl Exports {
@@ -248,11 +296,15 @@ impl Exports {
             configure: configure::GuestIndices::new(pre)?,
             connect: on_connect::GuestIndices::new(pre).ok(),
             helo: on_helo::GuestIndices::new(pre).ok(),
+            auth: on_auth::GuestIndices::new(pre).ok(),
             mail: on_mail::GuestIndices::new(pre).ok(),
             rcpt: on_rcpt::GuestIndices::new(pre).ok(),
             data: on_data::GuestIndices::new(pre).ok(),
             route: on_route::GuestIndices::new(pre).ok(),
+            deliver: on_deliver::GuestIndices::new(pre).ok(),
             outcome: on_outcome::GuestIndices::new(pre).ok(),
+            dsn: on_dsn::GuestIndices::new(pre).ok(),
+            disconnect: on_disconnect::GuestIndices::new(pre).ok(),
         })
     }
 
@@ -261,11 +313,15 @@ impl Exports {
             Stage::Configure => true,
             Stage::Connect => self.connect.is_some(),
             Stage::Helo => self.helo.is_some(),
+            Stage::Auth => self.auth.is_some(),
             Stage::Mail => self.mail.is_some(),
             Stage::Rcpt => self.rcpt.is_some(),
             Stage::Data => self.data.is_some(),
             Stage::Route => self.route.is_some(),
+            Stage::Deliver => self.deliver.is_some(),
             Stage::Outcome => self.outcome.is_some(),
+            Stage::Dsn => self.dsn.is_some(),
+            Stage::Disconnect => self.disconnect.is_some(),
         }
     }
 }
@@ -314,6 +370,8 @@ impl Core {
             slow: AtomicU32::new(0),
             log: Bucket::new(today.limits.log_lines),
             meters: Meters::all(&self.name),
+            digest: self.digest.clone(),
+            series: Mutex::default(),
         })
     }
 

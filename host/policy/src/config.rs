@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::http::HttpHost;
+
 /// One plugin of the configuration. The order in the list is the order in which plugins are asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginConfig {
@@ -100,17 +104,91 @@ pub enum Fallback {
     Previous,
 }
 
-/// What a plugin may do. Nothing is granted unless the configuration says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a plugin may do. Nothing is granted unless the configuration says so, but for what reaches nobody: `log`, `clock`
+/// and `random` are granted unless the configuration takes them away.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
+    /// Lines in the log.
+    pub log: bool,
+    /// The time.
+    pub clock: bool,
+    /// Randomness.
+    pub random: bool,
+    /// Counters and histograms of its own.
+    pub metrics: bool,
     /// Its own key-value store.
     pub kv: bool,
+    /// Its own token buckets.
+    pub rate_limit: bool,
     /// DNS queries through the resolver of the host.
-    pub dns: bool,
+    pub dns: DnsGrant,
     /// Tables it may read, by name.
     pub lookup: Vec<String>,
+    /// Hosts it may ask over HTTP.
+    pub http: Vec<HttpHost>,
+    /// Networks that are not of the public internet, which hosts of `http` may lie in.
+    pub http_networks: Vec<IpNet>,
+    /// New mail.
+    pub submit: bool,
+    /// Replies may be delayed.
+    pub delay: bool,
+    /// It sees passwords, and says who may log in.
+    pub auth: bool,
     /// Kinds of edits.
     pub edit: BTreeSet<EditGrant>,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self {
+            log: true,
+            clock: true,
+            random: true,
+            metrics: false,
+            kv: false,
+            rate_limit: false,
+            dns: DnsGrant::None,
+            lookup: Vec::new(),
+            http: Vec::new(),
+            http_networks: Vec::new(),
+            submit: false,
+            delay: false,
+            auth: false,
+            edit: BTreeSet::new(),
+        }
+    }
+}
+
+/// Names that a plugin may look up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DnsGrant {
+    /// None at all.
+    #[default]
+    None,
+    /// All there are.
+    All,
+    /// These domains and what is below them.
+    Below(Vec<String>),
+}
+
+impl DnsGrant {
+    /// Whether this name may be looked up.
+    pub fn admits(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Below(domains) => {
+                let name = name.trim_end_matches('.').to_ascii_lowercase();
+                domains.iter().any(|domain| {
+                    let domain = domain.trim_matches('.').to_ascii_lowercase();
+                    name == domain
+                        || name
+                            .strip_suffix(&domain)
+                            .is_some_and(|rest| !domain.is_empty() && rest.ends_with('.'))
+                })
+            }
+        }
+    }
 }
 
 /// A kind of edit that the configuration may grant.
@@ -131,6 +209,10 @@ pub enum EditGrant {
     TraceFields,
     /// Replace the body.
     Body,
+    /// Set not-before, expiry and priority.
+    Schedule,
+    /// Add and remove tags.
+    Tags,
     /// Let a message, a recipient or a notification vanish by a verdict.
     Discard,
     /// Hold a message back by a verdict.
@@ -139,7 +221,7 @@ pub enum EditGrant {
 
 impl EditGrant {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ReversePath,
         Self::Recipients,
         Self::Route,
@@ -147,6 +229,8 @@ impl EditGrant {
         Self::HeaderAdd,
         Self::TraceFields,
         Self::Body,
+        Self::Schedule,
+        Self::Tags,
         Self::Discard,
         Self::Hold,
     ];
@@ -161,6 +245,8 @@ impl EditGrant {
             Self::HeaderAdd => "header-add",
             Self::TraceFields => "trace-fields",
             Self::Body => "body",
+            Self::Schedule => "schedule",
+            Self::Tags => "tags",
             Self::Discard => "discard",
             Self::Hold => "hold",
         }
@@ -171,10 +257,10 @@ impl std::str::FromStr for EditGrant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|grant| grant.name() == text)
-            .ok_or_else(|| format!("unknown kind of edit {text:?}"))
+        Self::ALL.into_iter().find(|grant| grant.name() == text).ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join(", ");
+            format!("this is not one of {all}")
+        })
     }
 }
 
@@ -208,6 +294,12 @@ pub struct PluginLimits {
     pub edit_octets: usize,
     /// Octets of all notes of the plugin on one session or transaction. Default 16 KiB.
     pub note_octets: usize,
+    /// Series of metrics: names with their labels. Default 100.
+    pub series: usize,
+    /// Mails that one call may submit. Default 10.
+    pub submissions: usize,
+    /// Mails that the plugin may submit in a minute. Default 60.
+    pub submissions_per_minute: u32,
     /// Log lines per second, over all instances. Default 100, with a burst of as many.
     pub log_lines: u32,
     /// Keys in the key-value store. Default 1,000,000.
@@ -231,6 +323,9 @@ impl Default for PluginLimits {
             edits: 10_000,
             edit_octets: 64 << 20,
             note_octets: 16 << 10,
+            series: 100,
+            submissions: 10,
+            submissions_per_minute: 60,
             log_lines: 100,
             kv_keys: 1_000_000,
             kv_octets: 256 << 20,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::answer::{Answer, Decision};
 use crate::breaker::{Admission, Change};
 use crate::call::{Failure, Finished, Instance, Question, ask};
-use crate::chain::{Chain, Stage};
+use crate::chain::Chain;
 use crate::effects::not_granted;
 use crate::guest::Call;
 use crate::trace::TraceEntry;
@@ -52,7 +52,7 @@ impl Desk {
         at: usize,
         question: Question,
         call: Call,
-        check: impl FnOnce(Answer) -> Result<V, String>,
+        check: impl FnOnce(Answer, &Call) -> Result<V, String>,
     ) -> Said<V> {
         let (core, info) = (&self.chain.cores[at], &self.chain.infos[at]);
         let stage = question.stage();
@@ -95,8 +95,7 @@ impl Desk {
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             error: None,
         };
-        let meters =
-            &core.meters[Stage::ALL.iter().position(|one| *one == stage).unwrap_or_default()];
+        let meters = &core.meters[stage.position()];
         meters.calls.increment(1);
         meters.seconds.record(took);
         let verdict = finished.answer.and_then(|decision| {
@@ -109,7 +108,7 @@ impl Desk {
             if let Some(text) = not_granted(&decision.answer, &asked.grants) {
                 return Err(Failure(text));
             }
-            let verdict = check(decision.answer)
+            let verdict = check(decision.answer, &finished.call)
                 .map_err(|text| Failure(format!("illegal answer {name}: {text}")))?;
             entry.verdict = Cow::Borrowed(name);
             Ok(verdict)

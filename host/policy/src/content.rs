@@ -7,6 +7,7 @@ use message::mime::Parts;
 use message::{Header, Limits, Octets};
 use tokio::sync::OnceCell;
 
+use crate::authentication::Results;
 use crate::bindings::HostError;
 
 /// The received content: its parsed header, and access to all its octets. Only content that a [`message::Watch`] has
@@ -16,6 +17,8 @@ pub struct ContentView {
     pub header: Header,
     /// The whole content, header included.
     pub octets: Arc<dyn Octets>,
+    /// What the host's own checks of the sender say.
+    pub results: Option<Results>,
     /// The MIME tree: made when the first plugin asks for it, shared by all.
     parts: OnceCell<Result<Arc<Parts>, HostError>>,
     decoded: Mutex<Option<(usize, Bytes)>>,
@@ -24,7 +27,13 @@ pub struct ContentView {
 impl ContentView {
     /// A view of this content.
     pub fn new(header: Header, octets: Arc<dyn Octets>) -> Self {
-        Self { header, octets, parts: OnceCell::new(), decoded: Mutex::default() }
+        Self { header, octets, results: None, parts: OnceCell::new(), decoded: Mutex::default() }
+    }
+
+    /// The same, with what the host's own checks of the sender say.
+    #[must_use]
+    pub fn with_results(self, results: Results) -> Self {
+        Self { results: Some(results), ..self }
     }
 
     /// The leaves of the MIME tree. Reading and decoding is done on a thread that may wait.

@@ -5,11 +5,12 @@
 //! told, and nothing is changed.
 
 use crate::answer::Answer;
+use crate::bindings::stages::on_data::{ForRecipient, RecipientVerdict};
 use crate::config::{EditGrant, Grants};
 
 /// Why this answer has an effect that was not granted, if that is so.
 pub(crate) fn not_granted(answer: &Answer, grants: &Grants) -> Option<String> {
-    needed(answer).filter(|grant| !grants.edit.contains(grant)).map(|grant| {
+    needed(answer).into_iter().find(|grant| !grants.edit.contains(grant)).map(|grant| {
         format!("not granted: the verdict {} needs edit {:?}", answer.name(), grant.name())
     })
 }
@@ -19,15 +20,28 @@ pub(crate) fn not_granted(answer: &Answer, grants: &Grants) -> Option<String> {
     clippy::wildcard_enum_match_arm,
     reason = "all other answers have no effect but their reply"
 )]
-fn needed(answer: &Answer) -> Option<EditGrant> {
-    Some(match answer {
+fn needed(answer: &Answer) -> Vec<EditGrant> {
+    vec![match answer {
         // Nobody hears of it any more.
-        Answer::Discard | Answer::SuppressNotice => EditGrant::Discard,
+        Answer::Discard | Answer::SuppressNotice | Answer::Suppress => EditGrant::Discard,
         // The client was told that the message is accepted.
         Answer::Quarantine(_) | Answer::Hold(_) => EditGrant::Hold,
         Answer::To(_) => EditGrant::Route,
-        _ => return None,
-    })
+        // It goes to somebody else.
+        Answer::Redirect(_) => EditGrant::Recipients,
+        Answer::Send(changes) if changes.to.is_some() => EditGrant::Recipients,
+        Answer::Each(each) => return each.iter().filter_map(needed_for_one).collect(),
+        _ => return Vec::new(),
+    }]
+}
+
+/// The same for one recipient.
+fn needed_for_one(one: &ForRecipient) -> Option<EditGrant> {
+    match one.verdict {
+        RecipientVerdict::Discard => Some(EditGrant::Discard),
+        RecipientVerdict::Quarantine(_) => Some(EditGrant::Hold),
+        RecipientVerdict::Accept | RecipientVerdict::Reject(_) | RecipientVerdict::Defer(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -61,5 +75,13 @@ mod tests {
         check(&Answer::Quarantine("q".into()), Some(EditGrant::Hold));
         check(&Answer::Hold("q".into()), Some(EditGrant::Hold));
         check(&Answer::To("mx:example.net".into()), Some(EditGrant::Route));
+        check(&Answer::Suppress, Some(EditGrant::Discard));
+        check(&Answer::Redirect(vec!["a@example.net".into()]), Some(EditGrant::Recipients));
+        let each =
+            |verdict| Answer::Each(vec![ForRecipient { address: "a@example.net".into(), verdict }]);
+        check(&each(RecipientVerdict::Accept), None);
+        check(&each(RecipientVerdict::Reject(None)), None);
+        check(&each(RecipientVerdict::Discard), Some(EditGrant::Discard));
+        check(&each(RecipientVerdict::Quarantine("q".into())), Some(EditGrant::Hold));
     }
 }

@@ -140,7 +140,7 @@ impl Guest {
         if !self.core.grants.edit.contains(&grant) {
             return Err(self.deny(format!("edit {:?}", grant.name())));
         }
-        if matches!(self.call.stage, Stage::Route | Stage::Outcome | Stage::Configure) {
+        if !self.call.stage.edits() {
             return Err(HostError::Invalid(format!("the stage {} edits nothing", self.call.stage)));
         }
         Ok(())

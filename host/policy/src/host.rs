@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
+use crate::buckets::Buckets;
 use crate::chain::{Chain, Guests, Services};
 use crate::compile::{Cache, Compiler, private_directory};
 use crate::config::PluginConfig;
 use crate::engine::{self, Ticker};
 use crate::error::{Error, LoadError};
 use crate::guest::Guest;
-use crate::imports;
 use crate::kv::Store;
+use crate::seam::{Live, Seam};
+use crate::submit::{SUBMITTING, Submit};
 use crate::tables::{TableError, Tables};
+use crate::{http, imports};
 
 /// What the host needs to start.
 #[derive(Clone)]
@@ -39,7 +42,10 @@ pub struct HostConfig {
     pub slots: u32,
     /// How long a call waits for one of these before it fails. Default 2 s.
     pub slot_wait: Duration,
-    /// Answers `dns`.
+    /// How long a reply waits at most, whatever plugins want. Default 30 s: a tenth of what a client waits (RFC 5321
+    /// §4.5.3.2).
+    pub longest_delay: Duration,
+    /// Answers `dns`, and finds the hosts of `http`.
     pub resolver: net::Resolver,
     /// Answer `lookup`.
     pub tables: Tables,
@@ -47,7 +53,14 @@ pub struct HostConfig {
     pub clock: Arc<dyn Clock>,
     /// Size of the key-value store of all plugins together.
     pub kv: KvLimits,
+    /// Whom `http` trusts; the system's anchors, if none.
+    pub tls: Option<net::tls::ClientTls>,
+    /// Puts another seam in the place of the live one, or around it. Default: the live one itself.
+    pub seam: MakeSeam,
 }
+
+/// Makes the seam of a host of the live one.
+pub type MakeSeam = Arc<dyn Fn(Arc<dyn Seam>) -> Arc<dyn Seam> + Send + Sync>;
 
 impl HostConfig {
     /// The defaults, with state and cache below one directory.
@@ -61,10 +74,13 @@ impl HostConfig {
             tick: Duration::from_millis(2),
             slots: 1000,
             slot_wait: Duration::from_secs(2),
+            longest_delay: Duration::from_secs(30),
             resolver,
             tables: Tables::default(),
             clock: Arc::new(SystemClock),
             kv: KvLimits::default(),
+            tls: None,
+            seam: Arc::new(|live| live),
         }
     }
 }
@@ -136,15 +152,29 @@ impl Host {
         let guests = Guests::start(config.threads).map_err(Error::Thread)?;
         let linker =
             imports::linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let server =
+            tokio::runtime::Handle::try_current().unwrap_or_else(|_| guests.handle().clone());
+        let tables = Arc::new(ArcSwap::from_pointee(config.tables));
+        let live = Live {
+            clock: config.clock.clone(),
+            resolver: config.resolver,
+            tables: tables.clone(),
+            buckets: Buckets::default(),
+            http: http::Client::new(config.tls),
+            server: server.clone(),
+        };
         let services = Services {
             ticker,
             tick: config.tick,
             clock: config.clock,
-            resolver: config.resolver,
-            tables: ArcSwap::from_pointee(config.tables),
-            server: tokio::runtime::Handle::try_current()
-                .unwrap_or_else(|_| guests.handle().clone()),
+            seam: (config.seam)(Arc::new(live)),
+            submit: ArcSwapOption::empty(),
+            submitting: Arc::new(Semaphore::new(SUBMITTING)),
+            submissions: Buckets::default(),
+            tables,
+            server,
             guests,
+            longest_delay: config.longest_delay,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             slot_wait: config.slot_wait,
             slots_reserve: config.slots as usize / 4,
@@ -202,6 +232,12 @@ impl Host {
     /// The chain for a session that begins now.
     pub fn current(&self) -> Arc<Chain> {
         self.current.load_full()
+    }
+
+    /// Says where mail goes that plugins submit. Before that it is lost, and the log says so.
+    pub fn set_submit(&self, submit: impl Submit) {
+        let submit: Box<dyn Submit> = Box::new(submit);
+        self.services.submit.store(Some(Arc::new(submit)));
     }
 
     /// Reads the files of all tables again. On any fault the old tables stay, all of them.

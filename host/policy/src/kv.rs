@@ -138,6 +138,31 @@ impl Namespace {
             .map(<[u8]>::to_vec))
     }
 
+    /// Keys that begin so and have not expired, behind `after`; some of them.
+    pub(crate) fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, KvError> {
+        let transaction = self.store.env.read_txn().map_err(unavailable)?;
+        let now = seconds(self.store.clock.now());
+        let start = match after.filter(|after| *after >= prefix) {
+            Some(after) => Bound::Excluded(after.as_bytes()),
+            None if prefix.is_empty() => Bound::Unbounded,
+            None => Bound::Included(prefix.as_bytes()),
+        };
+        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (start, Bound::Unbounded);
+        let mut keys = Vec::new();
+        let entries = self.database.range(&transaction, &bounds).map_err(unavailable)?;
+        // Expired ones count as steps, not as keys: a call ends in good time, whatever it finds.
+        for entry in entries.take(SWEEP_KEYS) {
+            let (key, stored) = entry.map_err(unavailable)?;
+            if !key.starts_with(prefix.as_bytes()) || keys.len() == MOST_KEYS {
+                break;
+            }
+            if live(stored, now).is_some() {
+                keys.push(String::from_utf8_lossy(key).into_owned());
+            }
+        }
+        Ok(keys)
+    }
+
     /// Makes a change; when it returns, the change is on disk.
     pub(crate) async fn change(&self, key: String, change: Change) -> Result<Changed, KvError> {
         check_key(&key)?;
@@ -404,6 +429,8 @@ fn seconds(time: SystemTime) -> u64 {
 const MAX_KEY_OCTETS: usize = 500;
 /// Larger things are no state of a decision.
 const MAX_VALUE_OCTETS: usize = 64 << 10;
+/// Keys that one look gives.
+const MOST_KEYS: usize = 1000;
 /// Changes that may wait for the disk.
 const WAITING_JOBS: usize = 10_000;
 /// Changes in one transaction: enough to share a flush, few enough to answer soon.

@@ -7,8 +7,10 @@
 //! The contract for authors of plugins is `wit/README.md`.
 
 mod answer;
+pub mod authentication;
 mod bindings;
 mod breaker;
+mod buckets;
 mod call;
 mod chain;
 mod compile;
@@ -20,11 +22,14 @@ mod engine;
 mod error;
 mod guest;
 mod host;
+mod http;
 mod imports;
 mod kv;
 mod queued;
+pub mod seam;
 mod session;
 mod staged;
+mod submit;
 pub mod tables;
 pub mod trace;
 mod transaction;
@@ -35,14 +40,20 @@ pub use breaker::BreakerState;
 pub use chain::{Chain, PluginInfo, Stage};
 pub use compile::{Compiler, CompilerChild, CompilerLimits, serve_compiler};
 pub use config::{
-    BreakerConfig, Component, EditGrant, Fallback, Grants, OnError, PluginConfig, PluginLimits,
+    BreakerConfig, Component, DnsGrant, EditGrant, Fallback, Grants, OnError, PluginConfig,
+    PluginLimits,
 };
 pub use content::ContentView;
 pub use error::{Error, LoadError};
-pub use host::{Clock, Host, HostConfig, KvLimits, SystemClock};
-pub use queued::{AttemptResult, Queued, outcome, route};
-pub use session::{AuthInfo, Origin, Session, SessionFacts, TlsInfo};
+pub use host::{Clock, Host, HostConfig, KvLimits, MakeSeam, SystemClock};
+pub use http::HttpHost;
+pub use queued::{AttemptResult, Notice, Queued, outcome, route};
+pub use session::{AuthInfo, Login, Origin, Session, SessionFacts, TlsInfo};
+pub use submit::{NewMail, Submit};
 pub use tables::{Table, TableError, TableKind, TableSource, Tables};
 pub use trace::TraceEntry;
 pub use transaction::{PolicyRecipient, Transaction};
-pub use verdict::{OutcomeVerdict, RouteVerdict, Ruling, Verdict};
+pub use verdict::{
+    AuthRuling, AuthVerdict, DeliverVerdict, NoticeVerdict, OutcomeVerdict, Place,
+    RecipientVerdict, ReturnedPart, RouteVerdict, Ruling, Verdict,
+};

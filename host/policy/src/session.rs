@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use message::Id;
 use smtp::{MailParameters, Recipient, Reply, ReversePath};
 
-use crate::answer::verdict;
+use crate::answer::{Answer, auth_verdict, recipient_verdicts, verdict};
+use crate::bindings::stages::on_auth;
 use crate::bindings::types;
 use crate::call::Question;
-use crate::chain::{Chain, Stage};
+use crate::chain::{Chain, Core, Stage};
 use crate::config::OnError;
 use crate::consult::Desk;
 use crate::content::ContentView;
 use crate::guest::Call;
 use crate::imports::recipient;
-use crate::staged::Staged;
+use crate::staged::{Committed, Staged};
+use crate::submit;
 use crate::trace::TraceEntry;
 use crate::transaction::Transaction;
-use crate::verdict::{Ruling, Verdict};
+use crate::verdict::{AuthRuling, AuthVerdict, RecipientVerdict, Ruling, Verdict};
 
 /// What is known about a connection from its first moment.
 #[derive(Clone, Debug)]
@@ -47,8 +50,12 @@ pub enum Origin {
     Submissions,
     /// From a program that speaks LMTP.
     Lmtp,
-    /// Made by the host itself.
-    Internal,
+    /// Handed in on this machine, by whoever may use the admin socket.
+    Local,
+    /// A notification that the host makes.
+    Notice,
+    /// Made by a plugin.
+    Plugin,
 }
 
 impl Origin {
@@ -59,7 +66,9 @@ impl Origin {
             Self::Submission => "submission",
             Self::Submissions => "submissions",
             Self::Lmtp => "lmtp",
-            Self::Internal => "internal",
+            Self::Local => "local",
+            Self::Notice => "notice",
+            Self::Plugin => "plugin",
         }
     }
 }
@@ -84,6 +93,19 @@ pub struct AuthInfo {
     pub identity: String,
 }
 
+/// What a client sent to log in.
+#[derive(Clone)]
+pub struct Login {
+    /// SASL mechanism in upper case.
+    pub mechanism: String,
+    /// Who logs in.
+    pub identity: String,
+    /// Whom the client wants to act for; empty for itself.
+    pub authorization: String,
+    /// The proof. Plugins with the grant `auth` see it.
+    pub password: String,
+}
+
 /// A session's plugins. Instances are made when a plugin is first asked and die with the session.
 ///
 /// The future of a stage is not to be dropped before it is done, unless the session ends with it: it holds what was lent.
@@ -97,7 +119,9 @@ pub struct Session {
 
 /// What plugins see and keep of a session.
 pub(crate) struct SessionState {
+    pub(crate) id: Id,
     pub(crate) info: types::SessionInfo,
+    pub(crate) client_name: Option<String>,
     pub(crate) notes: BTreeMap<String, String>,
 }
 
@@ -128,6 +152,20 @@ impl Session {
         self.state().info.tls = Some(types::TlsInfo { version, cipher, server_name });
     }
 
+    /// The client's verified name has come.
+    pub fn set_client_name(&mut self, name: &str) {
+        let state = self.state();
+        if state.client_name.as_deref() != Some(name) {
+            state.client_name = Some(name.to_owned());
+        }
+    }
+
+    /// What plugins noted in this session, by "plugin/key". It goes with each message that comes by it: a note of the
+    /// transaction that has the same key wins.
+    pub fn notes(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.state.iter().flat_map(|state| &state.notes)
+    }
+
     /// The client logged in.
     pub fn set_auth(&mut self, auth: AuthInfo) {
         let AuthInfo { mechanism, identity } = auth;
@@ -147,7 +185,7 @@ impl Session {
 
     /// A client connected; the greeting is not sent yet.
     pub async fn connect(&mut self) -> Ruling {
-        self.outside(Question::Connect).await
+        self.spoken(Question::Connect).await
     }
 
     /// HELO (`extended` false), EHLO or LHLO.
@@ -155,7 +193,48 @@ impl Session {
         let info = &mut self.state().info;
         info.helo = Some(name.to_owned());
         info.extended = extended;
-        self.outside(Question::Helo { name: name.to_owned() }).await
+        self.spoken(Question::Helo { name: name.to_owned() }).await
+    }
+
+    /// AUTH. The users of the configuration are asked after it, if no plugin has an opinion.
+    pub async fn auth(&mut self, login: Login) -> AuthRuling {
+        let Login { mechanism, identity, authorization, password } = login;
+        let question = |core: &Core| {
+            // Who may not decide need not know.
+            let password = core.grants.auth.then(|| password.clone());
+            let (mechanism, identity) = (mechanism.clone(), identity.clone());
+            let authorization = authorization.clone();
+            Question::Auth {
+                credentials: on_auth::Credentials { mechanism, identity, authorization, password },
+            }
+        };
+        let check = |answer, core: &Core| {
+            Ok(match auth_verdict(answer, core.grants.auth)? {
+                AuthVerdict::Next => None,
+                verdict => Some(verdict),
+            })
+        };
+        let failed = |on_error| match on_error {
+            OnError::Pass => None,
+            // RFC 4954 §6. Nobody gets in because a plugin broke, and nobody is told that his password is wrong.
+            OnError::Defer | OnError::Reject => {
+                Some(AuthVerdict::Refuse(Reply::new(454, "4.7.0 Temporary authentication failure")))
+            }
+        };
+        let reply = |verdict: &AuthVerdict| match verdict {
+            AuthVerdict::Refuse(reply) | AuthVerdict::Disconnect(reply) => Some(reply.to_string()),
+            AuthVerdict::Next | AuthVerdict::Success(_) => None,
+        };
+        let (verdict, plugin, delay) =
+            self.outside(Stage::Auth, question, check, failed, reply).await;
+        AuthRuling { verdict: verdict.unwrap_or(AuthVerdict::Next), plugin, delay }
+    }
+
+    /// The connection ended: "quit", "lost", "timeout", "refused", "shutdown" or "error". The last stage of a session.
+    pub async fn disconnect(&mut self, how: &'static str) {
+        let check = |_: Answer, _: &Core| Ok(None::<()>);
+        let question = |_: &Core| Question::Disconnect { how };
+        self.outside(Stage::Disconnect, question, check, |_| None, |()| None).await;
     }
 
     /// MAIL: the transaction is new.
@@ -184,29 +263,52 @@ impl Session {
         self.inside(Stage::Data, transaction, Some(content), &mut 0).await
     }
 
-    /// A stage outside of transactions.
-    async fn outside(&mut self, question: Question) -> Ruling {
+    /// `connect` and `helo`.
+    async fn spoken(&mut self, question: Question) -> Ruling {
         let stage = question.stage();
-        let (mut trace, mut ruling) = (Vec::new(), Ruling::pass());
+        let check = |answer, _: &Core| verdict(answer, stage == Stage::Connect);
+        let (verdict, plugin, delay) = self
+            .outside(
+                stage,
+                |_| question.clone(),
+                check,
+                |on_error| failed(on_error, stage),
+                reply_text,
+            )
+            .await;
+        Ruling { verdict: verdict.unwrap_or(Verdict::Pass), plugin, delay }
+    }
+
+    /// A stage outside of transactions: what was decided, by whom, and how long the reply is to wait.
+    async fn outside<V>(
+        &mut self,
+        stage: Stage,
+        question: impl Fn(&Core) -> Question,
+        check: impl Fn(Answer, &Core) -> Result<Option<V>, String>,
+        failed: impl Fn(OnError) -> Option<V>,
+        reply: impl Fn(&V) -> Option<String>,
+    ) -> (Option<V>, Option<Arc<str>>, Duration) {
+        let mut trace = Vec::new();
+        let (mut decision, mut delay) = ((None, None), Duration::ZERO);
         let chain = self.desk.chain.clone();
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
             let call = Call { stage, session: Some(self.lend()), ..Call::none() };
-            let check = |answer| verdict(answer, stage == Stage::Connect);
-            let mut said = self.desk.consult(at, question.clone(), call, check).await;
+            let check = |answer, _: &Call| check(answer, core);
+            let mut said = self.desk.consult(at, question(core), call, check).await;
             self.state = said.call.session.take();
             let decided = match said.verdict {
                 Ok(verdict) => {
-                    said.entry.edits =
-                        said.call.staged.commit(self.state.as_deref_mut(), None, &mut 0);
+                    let done = said.call.staged.commit(self.state.as_deref_mut(), None, &mut 0);
+                    said.entry.edits = settle(core, done, &mut delay);
                     verdict
                 }
-                Err(_) => failed(core.on_error, stage),
+                Err(_) => failed(core.on_error),
             };
-            said.entry.reply = decided.as_ref().and_then(reply_text);
+            said.entry.reply = decided.as_ref().and_then(&reply);
             trace.push(said.entry);
             if let Some(verdict) = decided {
-                ruling = Ruling { verdict, plugin: Some(core.name.clone()) };
+                decision = (Some(verdict), Some(core.name.clone()));
                 break;
             }
         }
@@ -214,7 +316,7 @@ impl Session {
         self.trace.extend(trace);
         let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
         self.trace.drain(..excess);
-        ruling
+        (decision.0, decision.1, delay)
     }
 
     /// A stage of a transaction. `asked` is the place of the recipient that is asked about, and is kept true.
@@ -231,6 +333,9 @@ impl Session {
         }
         let empty = Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
         let mut lent = Box::new(std::mem::replace(transaction, empty));
+        if lent.origin.is_empty() {
+            self.facts.origin.name().clone_into(&mut lent.origin);
+        }
         let mut ruling = Ruling::pass();
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
@@ -249,18 +354,29 @@ impl Session {
                 asked: *asked,
                 staged: Staged::default(),
             };
-            let mut said =
-                self.desk.consult(at, question, call, |answer| verdict(answer, false)).await;
+            let mut said = self.desk.consult(at, question, call, judge).await;
             self.state = said.call.session.take();
             lent = said.call.transaction.take().expect("a call gives back what it was lent");
             let mut decided = match said.verdict {
-                Ok(verdict) => {
-                    said.entry.edits =
-                        said.call.staged.commit(self.state.as_deref_mut(), Some(&mut lent), asked);
+                Ok((verdict, each)) => {
+                    let staged = said.call.staged;
+                    let done = staged.commit(self.state.as_deref_mut(), Some(&mut lent), asked);
+                    said.entry.edits = settle(core, done, &mut ruling.delay);
+                    for (place, verdict) in each {
+                        lent.recipients[place].verdict = Some(verdict);
+                    }
                     verdict
                 }
                 Err(_) => failed(core.on_error, stage),
             };
+            if stage == Stage::Data
+                && decided.is_none()
+                && !lent.recipients.is_empty()
+                && lent.recipients.iter().all(|recipient| recipient.verdict.is_some())
+            {
+                // Nobody is left about whom the next plugin could say anything.
+                decided = Some(Verdict::Pass);
+            }
             if stage == Stage::Rcpt && decided.is_none() && *asked >= lent.recipients.len() {
                 // It was taken out by this plugin: there is nothing left to ask the next one about.
                 decided = Some(Verdict::Discard);
@@ -268,7 +384,7 @@ impl Session {
             said.entry.reply = decided.as_ref().and_then(reply_text);
             lent.trace.push(said.entry);
             if let Some(verdict) = decided {
-                ruling = Ruling { verdict, plugin: Some(core.name.clone()) };
+                (ruling.verdict, ruling.plugin) = (verdict, Some(core.name.clone()));
                 break;
             }
         }
@@ -299,8 +415,29 @@ impl SessionState {
             tls: None,
             auth: None,
         };
-        Self { info, notes: BTreeMap::new() }
+        Self { id: facts.id, info, client_name: None, notes: BTreeMap::new() }
     }
+}
+
+/// The verdict in an answer, and what it says about single recipients; those are the ones that the call's own edits leave.
+fn judge(
+    answer: Answer,
+    call: &Call,
+) -> Result<(Option<Verdict>, Vec<(usize, RecipientVerdict)>), String> {
+    let Answer::Each(each) = answer else { return Ok((verdict(answer, false)?, Vec::new())) };
+    let recipients = match (&call.staged.recipients, &call.transaction) {
+        (Some((recipients, _)), _) => recipients,
+        (None, Some(transaction)) => &transaction.recipients,
+        (None, None) => return Err("there are no recipients".into()),
+    };
+    Ok((None, recipient_verdicts(each, recipients)?))
+}
+
+/// What a call did beyond the message: delays add up, mail is sent. Answers with the lines for the trace.
+fn settle(core: &Arc<Core>, done: Committed, delay: &mut Duration) -> Vec<String> {
+    *delay = (*delay + done.delay).min(core.services.longest_delay);
+    submit::send(core, done.submissions);
+    done.lines
 }
 
 fn endpoint(address: SocketAddr) -> types::Endpoint {

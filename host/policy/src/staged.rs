@@ -1,13 +1,15 @@
 //! What a call wants changed. It becomes true when the plugin answers, or never.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use message::Edit;
-use smtp::ReversePath;
+use smtp::{MailParameters, ReversePath};
 
 use crate::config::PluginLimits;
 use crate::session::SessionState;
+use crate::submit::NewMail;
 use crate::transaction::{PolicyRecipient, Transaction};
 
 /// The edits of one call. Each part is a copy that is made at the first edit, so that a call that edits nothing costs
@@ -16,8 +18,19 @@ use crate::transaction::{PolicyRecipient, Transaction};
 pub(crate) struct Staged {
     /// The reverse-path to be.
     pub(crate) reverse_path: Option<ReversePath>,
+    /// The parameters of MAIL to be.
+    pub(crate) parameters: Option<MailParameters>,
     /// The recipients to be, and where the one that is asked about stands among them.
     pub(crate) recipients: Option<(Vec<PolicyRecipient>, usize)>,
+    /// The tags to be.
+    pub(crate) tags: Option<BTreeSet<String>>,
+    pub(crate) priority: Option<i8>,
+    pub(crate) not_before: Option<SystemTime>,
+    pub(crate) expiry: Option<SystemTime>,
+    /// How long the reply is to wait.
+    pub(crate) delay: Duration,
+    /// Mail to be sent.
+    pub(crate) submissions: Vec<NewMail>,
     /// Edits of the header, behind those of earlier plugins.
     pub(crate) header: Vec<Edit>,
     /// The body to be.
@@ -68,13 +81,13 @@ impl Staged {
         (recipients, asked)
     }
 
-    /// Makes it all true. Answers with the lines for the trace.
+    /// Makes it all true. Answers with what reaches beyond the message: lines for the trace, a delay, new mail.
     pub(crate) fn commit(
         self,
         session: Option<&mut SessionState>,
         transaction: Option<&mut Transaction>,
         asked: &mut usize,
-    ) -> Vec<String> {
+    ) -> Committed {
         if let Some(session) = session {
             merge(&mut session.notes, self.session_notes);
         }
@@ -83,6 +96,15 @@ impl Staged {
             if let Some(reverse_path) = self.reverse_path {
                 transaction.reverse_path = reverse_path;
             }
+            if let Some(parameters) = self.parameters {
+                transaction.parameters = parameters;
+            }
+            if let Some(tags) = self.tags {
+                transaction.tags = tags;
+            }
+            transaction.priority = self.priority.unwrap_or(transaction.priority);
+            transaction.not_before = self.not_before.or(transaction.not_before);
+            transaction.expiry = self.expiry.or(transaction.expiry);
             if let Some((recipients, place)) = self.recipients {
                 transaction.recipients = recipients;
                 *asked = place;
@@ -93,8 +115,15 @@ impl Staged {
                 transaction.edits.push(Edit::Body(body.into()));
             }
         }
-        self.lines
+        Committed { lines: self.lines, delay: self.delay, submissions: self.submissions }
     }
+}
+
+/// What a call changed beyond the message itself.
+pub(crate) struct Committed {
+    pub(crate) lines: Vec<String>,
+    pub(crate) delay: Duration,
+    pub(crate) submissions: Vec<NewMail>,
 }
 
 fn merge(notes: &mut BTreeMap<String, String>, staged: BTreeMap<String, Option<String>>) {

@@ -35,6 +35,19 @@ pub enum TableKind {
     Cidr,
     /// `user@domain`, `@domain`, `.parent-domain`; the nearest wins.
     Address,
+    /// `domain`, `.parent-domain`; the nearest wins.
+    Domain,
+}
+
+impl std::fmt::Display for TableKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::Cidr => "cidr",
+            Self::Address => "address",
+            Self::Domain => "domain",
+        })
+    }
 }
 
 /// What is wrong with a table.
@@ -104,7 +117,7 @@ impl TableSource {
 #[derive(Debug)]
 pub struct Table {
     kind: TableKind,
-    /// Exact and address tables: keys in lower case.
+    /// All but CIDR tables: keys in lower case.
     keys: HashMap<Box<str>, Box<str>>,
     /// CIDR tables: for each prefix length that occurs, longest first, the networks. IPv4 is kept as IPv4-mapped IPv6.
     networks: Vec<(u8, HashMap<u128, Box<str>>)>,
@@ -168,6 +181,14 @@ impl Table {
         domain.match_indices('.').find_map(|(dot, _)| find(&domain[dot..]))
     }
 
+    /// The value of the domain itself, else of the nearest `.parent-domain`.
+    pub fn match_domain(&self, domain: &str) -> Option<&str> {
+        let domain = domain.strip_suffix('.').unwrap_or(domain).to_lowercase();
+        let find = |key: &str| self.keys.get(key).map(AsRef::as_ref);
+        find(&domain)
+            .or_else(|| domain.match_indices('.').find_map(|(dot, _)| find(&domain[dot..])))
+    }
+
     fn insert(&mut self, key: &str, value: &str) -> Result<(), String> {
         let doubled = match self.kind {
             TableKind::Exact => self.keys.insert(key.to_lowercase().into(), value.into()).is_some(),
@@ -178,6 +199,13 @@ impl Table {
                     ));
                 }
                 self.keys.insert(key.to_lowercase().into(), value.into()).is_some()
+            }
+            TableKind::Domain => {
+                if key.contains(['@', '/']) || key.trim_matches('.').is_empty() {
+                    return Err(format!("{key:?} is neither domain nor .parent-domain"));
+                }
+                let key = key.strip_suffix('.').unwrap_or(key).to_lowercase();
+                self.keys.insert(key.into(), value.into()).is_some()
             }
             TableKind::Cidr => {
                 let (network, length) = prefix(key)?;
@@ -270,6 +298,7 @@ mod tests {
             TableKind::Exact => table.get(key),
             TableKind::Cidr => table.match_ip(key.parse().expect("an address")),
             TableKind::Address => table.match_address(key),
+            TableKind::Domain => table.match_domain(key),
         };
         assert_eq!(found, expected, "{key} in {text:?}");
     }
@@ -307,6 +336,19 @@ mod tests {
         check(TableKind::Address, text, "eve@other.org", Some("top"));
         check(TableKind::Address, text, "eve@org", None);
         check(TableKind::Address, text, "postmaster", None);
+    }
+
+    #[test]
+    fn the_nearest_domain_wins() {
+        let text = "example.org itself\n.example.org below\n.org top\nexample.net. dotted";
+        check(TableKind::Domain, text, "Example.ORG", Some("itself"));
+        check(TableKind::Domain, text, "example.org.", Some("itself"));
+        check(TableKind::Domain, text, "a.b.example.org", Some("below"));
+        check(TableKind::Domain, text, "notexample.org", Some("top"));
+        check(TableKind::Domain, text, "example.net", Some("dotted"));
+        check(TableKind::Domain, text, "a.example.net", None);
+        check(TableKind::Domain, text, "org", None);
+        assert!(Table::parse(TableKind::Domain, "a@example.org x").is_err());
     }
 
     #[test]

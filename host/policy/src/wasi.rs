@@ -278,12 +278,8 @@ fn clocks(linker: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -
     match (interface, name) {
         ("clocks/wall-clock", "now") => {
             linker.func_wrap(name, |mut store: StoreContextMut<'_, Guest>, (): ()| {
-                let guest = store.data_mut();
-                guest.charge()?;
-                let now = guest.core.services.clock.now();
-                let since =
-                    now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-                Ok((Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() },))
+                let (seconds, nanoseconds) = store.data_mut().time()?;
+                Ok((Datetime { seconds: u64::try_from(seconds).unwrap_or(0), nanoseconds },))
             })
         }
         ("clocks/wall-clock", "resolution") => {
@@ -293,9 +289,7 @@ fn clocks(linker: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -
         }
         ("clocks/monotonic-clock", "now") => {
             linker.func_wrap(name, |mut store: StoreContextMut<'_, Guest>, (): ()| {
-                let guest = store.data_mut();
-                guest.charge()?;
-                Ok((guest.core.services.clock.monotonic().as_nanos() as u64,))
+                Ok((store.data_mut().monotonic_nanoseconds()?,))
             })
         }
         ("clocks/monotonic-clock", "resolution") => {
@@ -330,25 +324,18 @@ fn random(linker: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -
     match name {
         "get-random-bytes" | "get-insecure-random-bytes" => {
             linker.func_wrap(name, |mut store: StoreContextMut<'_, Guest>, (count,): (u64,)| {
-                store.data_mut().charge()?;
-                if count > RANDOM_OCTETS {
-                    bail!("{count} random octets asked for, at most {RANDOM_OCTETS} are given");
-                }
-                let mut octets = vec![0; count as usize];
-                getrandom::fill(&mut octets)?;
-                Ok((octets,))
+                Ok((store.data_mut().random_octets(count)?,))
             })
         }
         "get-random-u64" | "get-insecure-random-u64" => {
             linker.func_wrap(name, |mut store: StoreContextMut<'_, Guest>, (): ()| {
-                store.data_mut().charge()?;
-                Ok((getrandom::u64()?,))
+                Ok((store.data_mut().random_number()?,))
             })
         }
         "insecure-seed" => {
             linker.func_wrap(name, |mut store: StoreContextMut<'_, Guest>, (): ()| {
-                store.data_mut().charge()?;
-                Ok(((getrandom::u64()?, getrandom::u64()?),))
+                let guest = store.data_mut();
+                Ok(((guest.random_number()?, guest.random_number()?),))
             })
         }
         _ => absent(linker, interface, name),
@@ -383,4 +370,3 @@ const PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "soc
 const LINE_OCTETS: usize = 2048;
 /// Of one write the rest is thrown away: the log is no file.
 const WRITE_OCTETS: usize = 16 << 10;
-const RANDOM_OCTETS: u64 = 64 << 10;

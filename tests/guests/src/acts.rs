@@ -7,9 +7,13 @@ use crate::Said;
 use crate::gatepost::policy::dns::{self, Query};
 use crate::gatepost::policy::log::{self, Level};
 use crate::gatepost::policy::message::{Content, Session, Transaction};
-use crate::gatepost::policy::types::{HostError, Recipient, Reply};
+use crate::gatepost::policy::types::{HostError, NewRecipient, Recipient, Reply};
 use crate::gatepost::policy::{clock, config, kv, lookup};
 use crate::hostile::hostile;
+
+mod more;
+
+pub use more::each;
 
 /// What a stage was asked with.
 #[derive(Default)]
@@ -33,6 +37,7 @@ pub fn act(stage: &str, asked: &Asked) -> Said {
         .or_else(|| illegal(&name))
         .or_else(|| edit(&name, asked))
         .or_else(|| import(&name))
+        .or_else(|| more::act(&name, asked))
         .or_else(|| look(&name, asked))
         .or_else(|| hostile(&name, asked))
         .unwrap_or_default()
@@ -41,7 +46,8 @@ pub fn act(stage: &str, asked: &Asked) -> Said {
 fn verdict(name: &str) -> Option<Said> {
     let plain = [
         "accept", "reject", "defer", "disconnect", "discard", "drop", "quarantine", "quarantine-badly", "to",
-        "to-nowhere", "hold", "fail", "retry", "suppress",
+        "to-nowhere", "hold", "fail", "retry", "suppress", "success", "check", "each", "file", "file-seen",
+        "file-badly", "redirect", "send",
     ];
     plain.contains(&name).then(|| Said { verdict: name.into(), ..Said::default() })
 }
@@ -134,7 +140,7 @@ fn edit(name: &str, asked: &Asked) -> Option<Said> {
             let transaction = transaction?;
             let mut told = vec![
                 transaction.set_reverse_path(None),
-                transaction.add_recipient("x@example.org"),
+                transaction.add_recipient(&to("x@example.org")),
                 transaction.set_route("bob@example.org", "mx:example.org"),
             ];
             if let Some(content) = asked.content {
@@ -145,7 +151,7 @@ fn edit(name: &str, asked: &Asked) -> Option<Said> {
         }
         "split" => Some(told(transaction?.replace_recipient(
             &asked.recipient?.address,
-            &["one@example.org".into(), "two@example.org".into()],
+            &[to("one@example.org"), to("two@example.org")],
         ))),
         "take-out" => Some(told(transaction?.remove_recipient(&asked.recipient?.address))),
         "tag" => Some(told(asked.content?.prepend_header("X-Tag", &config::get("tag").unwrap_or_default()))),
@@ -160,15 +166,29 @@ fn edit_all(asked: &Asked) {
     let Some(transaction) = asked.transaction else { return };
     transaction.set_note("seen", Some("yes")).unwrap();
     transaction.set_reverse_path(Some("other@example.org")).unwrap();
-    transaction.add_recipient("added@example.org").unwrap();
+    transaction.add_recipient(&to("added@example.org")).unwrap();
     transaction.set_route("added@example.org", "mx:example.net").unwrap();
+    transaction.set_tls("added@example.org", "verify").unwrap();
+    transaction.set_return(Some("HDRS")).unwrap();
+    transaction.set_envelope_id(Some("id 1")).unwrap();
+    transaction.set_not_before(2_000_000_000).unwrap();
+    transaction.set_expiry(2_000_100_000).unwrap();
+    transaction.set_priority(-3).unwrap();
+    transaction.add_tag("one").unwrap();
+    transaction.add_tag("two").unwrap();
+    transaction.remove_tag("two").unwrap();
     if let Some(content) = asked.content {
         content.add_header("X-Below", "b").unwrap();
         content.prepend_header("X-Above", "a").unwrap();
+        content.insert_header(1, "X-Second", "s").unwrap();
         content.replace_header("Subject", 0, "changed").unwrap();
         content.set_body(b"new ").unwrap();
         content.append_body(b"body\r\n").unwrap();
     }
+}
+
+pub(crate) fn to(address: &str) -> NewRecipient {
+    NewRecipient { address: address.into(), notify: None, original_recipient: None }
 }
 
 fn import(name: &str) -> Option<Said> {

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use crate::Said;
-use crate::acts::{Asked, reason, text, told};
+use crate::acts::{Asked, reason, text, to, told};
 use crate::gatepost::policy::dns::{self, Query};
 use crate::gatepost::policy::log::{self, Level};
 use crate::gatepost::policy::message::{Content, Session, Transaction};
@@ -55,7 +55,7 @@ fn floods(name: &str, asked: &Asked) -> Option<Said> {
         "flood-recipients" => (0..).for_each(|n: u64| {
             let _ = asked
                 .transaction
-                .map(|transaction| transaction.add_recipient(&format!("u{n}@example.org")));
+                .map(|transaction| transaction.add_recipient(&to(&format!("u{n}@example.org"))));
         }),
         "flood-print" => loop {
             println!("{}", "x".repeat(1000));
@@ -109,7 +109,7 @@ fn effects(name: &str, asked: &Asked) -> Option<Said> {
         "add-field" => told(content.add_header("X-Added", "1")),
         "change-field" => told(content.replace_header("Subject", 0, "changed")),
         "remove-field" => told(content.remove_header("Subject", None).map(|_| ())),
-        "add-recipient" => told(transaction.add_recipient("more@example.org")),
+        "add-recipient" => told(transaction.add_recipient(&to("more@example.org"))),
         "drop-recipient" => told(transaction.remove_recipient("bob@example.org")),
         "touch-received" => told(content.prepend_header("Received", "from nowhere")),
         "touch-return-path" => told(content.add_header("return-path", "<x@example.org>")),
@@ -233,9 +233,9 @@ fn odd(asked: &Asked) -> usize {
         if let Some(transaction) = asked.transaction {
             count(transaction.parameter(name).is_none());
             count(transaction.set_reverse_path(Some(name)).is_err());
-            count(transaction.add_recipient(name).is_err());
+            count(transaction.add_recipient(&to(name)).is_err());
             count(transaction.remove_recipient(name).is_err());
-            count(transaction.replace_recipient(name, &[name.into(), name.into()]).is_err());
+            count(transaction.replace_recipient(name, &[to(name), to(name)]).is_err());
             count(transaction.set_route(name, name).is_err());
         }
         if let Some(content) = asked.content {

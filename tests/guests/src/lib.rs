@@ -1,15 +1,22 @@
 //! One component that exports every stage and does at each what its configuration says: `act.rcpt = "spin"`. What it
 //! has to tell it tells as the reason of its decision.
+//!
+//! `released/` builds the same source against the frozen contract of 0.1.0.
 
+#[cfg(not(feature = "released"))]
 wit_bindgen::generate!({ path: "../../wit", world: "plugin", generate_all });
+#[cfg(feature = "released")]
+wit_bindgen::generate!({ path: "../../../wit/released/0.1.0", world: "plugin", generate_all });
 
 mod acts;
 mod hostile;
 
 use acts::{Asked, act};
 use exports::gatepost::policy::{
-    configure, on_connect, on_data, on_helo, on_mail, on_outcome, on_rcpt, on_route,
+    configure, on_auth, on_connect, on_data, on_deliver, on_disconnect, on_dsn, on_helo, on_mail,
+    on_outcome, on_rcpt, on_route,
 };
+use gatepost::policy::log;
 use gatepost::policy::message::{Content, Session, Transaction};
 use gatepost::policy::types::{Recipient, Reply};
 
@@ -71,6 +78,25 @@ impl on_helo::Guest for Guest {
     }
 }
 
+impl on_auth::Guest for Guest {
+    fn auth(session: &Session, credentials: on_auth::Credentials) -> on_auth::Decision {
+        let said = act("auth", &Asked { session: Some(session), ..Asked::default() });
+        let verdict = match said.verdict.as_str() {
+            "success" => on_auth::Verdict::Success(format!("plugin:{}", credentials.identity)),
+            // The one right password.
+            "check" if credentials.password.as_deref() == Some("open sesame") => {
+                on_auth::Verdict::Success(credentials.identity)
+            }
+            "check" | "reject" => on_auth::Verdict::Reject(said.reply),
+            "defer" => on_auth::Verdict::Defer(said.reply),
+            "disconnect" => on_auth::Verdict::Disconnect(said.reply),
+            _ => on_auth::Verdict::Next,
+        };
+        let reason = said.reason.or(Some(format!("{:?}", credentials.password)));
+        on_auth::Decision { verdict, reason, rule: None }
+    }
+}
+
 impl on_mail::Guest for Guest {
     fn mail(session: &Session, transaction: &Transaction) -> on_mail::Decision {
         let asked = Asked { session: Some(session), transaction: Some(transaction), ..Asked::default() };
@@ -111,6 +137,7 @@ impl on_data::Guest for Guest {
             "disconnect" => on_data::Verdict::Disconnect,
             "discard" => |_| on_data::Verdict::Discard,
             "quarantine" => |_| on_data::Verdict::Quarantine("suspects".into()),
+            "each" => |_| on_data::Verdict::Each(acts::each(transaction)),
             "quarantine-badly" => |_| on_data::Verdict::Quarantine("a\r\nb".into()))
     }
 }
@@ -130,6 +157,68 @@ impl on_route::Guest for Guest {
             _ => on_route::Verdict::Next,
         };
         on_route::Decision { verdict, reason: said.reason, rule: None }
+    }
+}
+
+impl on_deliver::Guest for Guest {
+    fn deliver(
+        transaction: &Transaction,
+        recipient: Recipient,
+        content: &Content,
+    ) -> on_deliver::Decision {
+        let asked = Asked {
+            transaction: Some(transaction),
+            recipient: Some(&recipient),
+            content: Some(content),
+            session: None,
+        };
+        let said = act("deliver", &asked);
+        let place = |folder: &str, is_seen| {
+            on_deliver::Verdict::File(on_deliver::Place { folder: folder.into(), is_seen, is_flagged: is_seen })
+        };
+        let verdict = match said.verdict.as_str() {
+            "accept" => on_deliver::Verdict::Accept,
+            "file" => place("Lists/wasm", false),
+            "file-seen" => place("Junk", true),
+            "file-badly" => place("../../etc", false),
+            "redirect" => on_deliver::Verdict::Redirect(vec!["carol@example.org".into()]),
+            "reject" => on_deliver::Verdict::Reject(said.reply),
+            "defer" => on_deliver::Verdict::Defer(on_deliver::Waiting { seconds: 60, reply: said.reply }),
+            "discard" => on_deliver::Verdict::Discard,
+            "hold" => on_deliver::Verdict::Hold("suspects".into()),
+            _ => on_deliver::Verdict::Next,
+        };
+        on_deliver::Decision { verdict, reason: said.reason, rule: None }
+    }
+}
+
+impl on_dsn::Guest for Guest {
+    fn dsn(transaction: &Transaction, notice: on_dsn::Notice) -> on_dsn::Decision {
+        let said = act("dsn", &Asked { transaction: Some(transaction), ..Asked::default() });
+        let verdict = match said.verdict.as_str() {
+            "accept" => on_dsn::Verdict::Accept,
+            "suppress" => on_dsn::Verdict::Suppress,
+            "send" => on_dsn::Verdict::Send(on_dsn::Changes {
+                to: Some("postmaster@example.org".into()),
+                returned: Some("none".into()),
+                text: Some("Ask the help desk.".into()),
+            }),
+            _ => on_dsn::Verdict::Next,
+        };
+        let told = notice.recipients.iter().map(|one| {
+            let code = one.reply.as_ref().map_or(0, |reply| reply.code);
+            format!("{} {} {code}", one.recipient.address, one.action)
+        });
+        let told: Vec<String> = told.collect();
+        let reason = format!("{} to {}: {}", notice.kind, notice.to, told.join(", "));
+        on_dsn::Decision { verdict, reason: Some(said.reason.unwrap_or(reason)), rule: None }
+    }
+}
+
+impl on_disconnect::Guest for Guest {
+    fn disconnect(session: &Session, how: String) {
+        act("disconnect", &Asked { session: Some(session), ..Asked::default() });
+        log::write(log::Level::Info, &format!("disconnect: {how}"), &[]);
     }
 }
 

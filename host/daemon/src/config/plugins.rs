@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use policy::{BreakerConfig, CompilerLimits, EditGrant, Fallback, PluginLimits};
+use policy::{
+    BreakerConfig, CompilerLimits, DnsGrant, EditGrant, Fallback, Grants, HttpHost, PluginLimits,
+};
+use toml::de::DeValue;
 
 use super::reader::Reader;
-use super::value::ByteSize;
-use super::{Component, Grants, OnError, Plugin, Policy, Table};
+use super::value::{ByteSize, Text, Value};
+use super::{Component, OnError, Plugin, Policy, Table};
 
 /// `[policy]`
 pub(super) fn room(section: Option<Reader<'_>>) -> Policy {
@@ -93,19 +96,27 @@ fn check_component(section: &Reader<'_>, component: Option<&Component>) {
 
 fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
     let Some(section) = section else { return Grants::default() };
+    let hosts: Vec<Text<HttpHost>> = section.get_or("http", Vec::new());
+    let edits: Vec<Text<EditGrant>> = section.get_or("edit", Vec::new());
     let grants = Grants {
+        log: section.get_or("log", true),
+        clock: section.get_or("clock", true),
+        random: section.get_or("random", true),
+        metrics: section.get_or("metrics", false),
         kv: section.get_or("kv", false),
-        dns: section.get_or("dns", false),
+        rate_limit: section.get_or("rate-limit", false),
+        dns: section.get_or("dns", Names(DnsGrant::None)).0,
         lookup: section.get_or("lookup", Vec::new()),
-        edit: section.get_or("edit", Vec::new()),
+        http: hosts.into_iter().map(|host| host.0).collect(),
+        http_networks: super::sections::networks(&section, "http-networks"),
+        submit: section.get_or("submit", false),
+        delay: section.get_or("delay", false),
+        auth: section.get_or("auth", false),
+        edit: edits.into_iter().map(|kind| kind.0).collect(),
     };
     for name in grants.lookup.iter().filter(|name| !tables.iter().any(|table| table.name == **name))
     {
         section.fault("lookup", format!("there is no [[table]] with the name \"{name}\""));
-    }
-    let edits = EditGrant::ALL.map(EditGrant::name);
-    for word in grants.edit.iter().filter(|word| !edits.contains(&word.as_str())) {
-        section.fault("edit", format!("\"{word}\" is not one of {}", edits.join(", ")));
     }
     section.finish();
     grants
@@ -133,6 +144,20 @@ fn breaker(section: Option<Reader<'_>>) -> BreakerConfig {
     breaker
 }
 
+/// `true`, `false`, or the domains below which names may be looked up.
+struct Names(DnsGrant);
+
+impl Value for Names {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        if let Some(all) = value.as_bool() {
+            return Ok(Self(if all { DnsGrant::All } else { DnsGrant::None }));
+        }
+        let domains = Vec::<String>::read(value)
+            .map_err(|_| "this has to be true, false, or a list of domains".to_owned())?;
+        Ok(Self(DnsGrant::Below(domains)))
+    }
+}
+
 fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
     let default = PluginLimits::default();
     let Some(section) = section else { return default };
@@ -153,6 +178,10 @@ fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
         edits: section.get_or("edits", default.edits),
         edit_octets: octets("edit-size", default.edit_octets),
         note_octets: octets("note-size", default.note_octets),
+        series: section.get_or("series", default.series),
+        submissions: section.get_or("submissions", default.submissions),
+        submissions_per_minute: section
+            .get_or("submissions-per-minute", default.submissions_per_minute),
         log_lines: section.get_or("log-lines", default.log_lines),
         kv_keys: section.get_or("kv-keys", default.kv_keys),
         kv_octets: section.get_or("kv-size", ByteSize(default.kv_octets)).0,

@@ -430,8 +430,12 @@ fn delivery(section: Option<Reader<'_>>) -> Delivery {
 }
 
 fn table(section: Reader<'_>) -> Option<Table> {
-    let kinds =
-        [("exact", TableKind::Exact), ("cidr", TableKind::Cidr), ("address", TableKind::Address)];
+    let kinds = [
+        ("exact", TableKind::Exact),
+        ("cidr", TableKind::Cidr),
+        ("address", TableKind::Address),
+        ("domain", TableKind::Domain),
+    ];
     let (name, file) = (section.require("name"), section.require::<PathBuf>("file"));
     let kind = section.choice("kind", &kinds, TableKind::Exact);
     if let Some(path) = file.as_ref().filter(|path| !path.is_file()) {
@@ -449,7 +453,7 @@ fn admin(section: Option<Reader<'_>>, data: &Path) -> Admin {
     admin
 }
 
-fn networks(section: &Reader<'_>, key: &'static str) -> Vec<IpNet> {
+pub(super) fn networks(section: &Reader<'_>, key: &'static str) -> Vec<IpNet> {
     let texts: Vec<String> = section.get_or(key, Vec::new());
     let parsed = texts.iter().filter_map(|text| {
         let single = text.parse::<IpAddr>().map(IpNet::from).ok();

@@ -62,7 +62,7 @@ fn a_fault_names_line_key_and_nearest_key() {
     );
     check(
         "[[plugin]]\nname = \"a\"\ncomponent = \"bundled:greylist\"\ngrants = { edit = [\"headers\"] }",
-        "test.toml:5: plugin[0].grants.edit: \"headers\" is not one of reverse-path, recipients, route, header, header-add, trace-fields, body, discard, hold",
+        "test.toml:5: plugin[0].grants.edit: \"headers\": this is not one of reverse-path, recipients, route, header, header-add, trace-fields, body, schedule, tags, discard, hold",
     );
     check(
         "[[plugin]]\nname = \"a\"\ncomponent = \"no.wasm\"",

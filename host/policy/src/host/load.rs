@@ -1,7 +1,7 @@
 //! From a plugin of the configuration to one that runs. All of it happens aside: nothing here is on the way of mail.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
@@ -54,8 +54,10 @@ pub(super) async fn plugin(
         probe(core).await?;
         return Ok((core.clone(), info.clone()));
     }
+    let digest: Arc<str> = prepared.digest.into();
     let core = Arc::new(Core {
         name: config.name.as_str().into(),
+        digest: digest.clone(),
         on_error: config.on_error,
         grants: config.grants,
         config_json: config.config.to_string(),
@@ -69,6 +71,7 @@ pub(super) async fn plugin(
         slow: AtomicU32::new(0),
         log: Bucket::new(config.limits.log_lines),
         meters: Meters::all(&config.name),
+        series: Mutex::default(),
         limits: config.limits,
     });
     let registration = probe(&core).await?;
@@ -77,7 +80,7 @@ pub(super) async fn plugin(
         registered_name: clean(&registration.name, 100),
         version: clean(&registration.version, 50).into(),
         description: clean(&registration.description, 500),
-        digest: prepared.digest.into(),
+        digest,
         stages: Stage::ALL.into_iter().filter(|stage| core.exports.has(*stage)).collect(),
         grants: core.grants.clone(),
         imports: prepared.imports,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use message::{Edit, EditError, Header, compose};
 use wasmtime::component::Resource;
 
+use crate::bindings::imports::authentication::Results;
 use crate::bindings::imports::message::{Field, HostContent, PartInfo};
 use crate::bindings::{ContentHandle, HostError};
 use crate::config::EditGrant;
@@ -32,6 +33,11 @@ impl HostContent for Guest {
             value: field.value(),
         };
         Ok(self.edited()?.fields().map(field).collect())
+    }
+
+    fn raw_header(&mut self, _: Handle, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
+        self.charge()?;
+        Ok(self.edited()?.get_all(&name).map(|field| field.raw().to_vec()).collect())
     }
 
     fn read_raw_header(
@@ -100,6 +106,11 @@ impl HostContent for Guest {
         })
     }
 
+    fn authentication(&mut self, _: Handle) -> wasmtime::Result<Option<Results>> {
+        self.charge()?;
+        Ok(self.content()?.results.as_ref().map(Into::into))
+    }
+
     fn add_header(&mut self, _: Handle, name: String, value: String) -> Answer<()> {
         self.charge()?;
         Ok(self.edit_header(&name, &value, || Edit::add(&name, &value)))
@@ -108,6 +119,17 @@ impl HostContent for Guest {
     fn prepend_header(&mut self, _: Handle, name: String, value: String) -> Answer<()> {
         self.charge()?;
         Ok(self.edit_header(&name, &value, || Edit::prepend(&name, &value)))
+    }
+
+    fn insert_header(
+        &mut self,
+        _: Handle,
+        position: u32,
+        name: String,
+        value: String,
+    ) -> Answer<()> {
+        self.charge()?;
+        Ok(self.edit_header(&name, &value, || Edit::insert(position, &name, &value)))
     }
 
     fn replace_header(&mut self, _: Handle, name: String, index: u32, value: String) -> Answer<()> {
@@ -168,7 +190,7 @@ impl HostContent for Guest {
 }
 
 impl Guest {
-    fn content(&self) -> wasmtime::Result<&Arc<ContentView>> {
+    pub(super) fn content(&self) -> wasmtime::Result<&Arc<ContentView>> {
         self.call.content.as_ref().ok_or_else(|| wasmtime::format_err!("no content in this call"))
     }
 

@@ -1,31 +1,43 @@
-//! `kv`: the plugin's own durable store. Grant: kv.
+//! `kv`: the plugin's own durable store, through the seam. Grant: kv.
 
 use crate::bindings::HostError;
 use crate::bindings::imports::kv::Host;
 use crate::guest::Guest;
-use crate::kv::{Change, Changed, KvError, Namespace};
+use crate::seam::{Answer, Question, unfit};
 
-type Answer<T> = wasmtime::Result<Result<T, HostError>>;
+type Reply<T> = wasmtime::Result<Result<T, HostError>>;
 
 impl Host for Guest {
-    async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
-        self.charge()?;
-        Ok(self.namespace().and_then(|kv| kv.get(&key).map_err(HostError::from)))
+    async fn get(&mut self, key: String) -> Reply<Option<Vec<u8>>> {
+        Ok(match self.read(Question::KvGet { key })? {
+            Ok(Answer::Value(value)) => Ok(value),
+            Ok(_) => Err(unfit()),
+            Err(error) => Err(error),
+        })
     }
 
-    async fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u32>) -> Answer<()> {
-        Ok(self.change(key, Change::Set { value, ttl }).await?.map(|_| ()))
+    async fn keys(&mut self, prefix: String, after: Option<String>) -> Reply<Vec<String>> {
+        Ok(match self.read(Question::KvKeys { prefix, after })? {
+            Ok(Answer::Names(keys)) => Ok(keys),
+            Ok(_) => Err(unfit()),
+            Err(error) => Err(error),
+        })
     }
 
-    async fn delete(&mut self, key: String) -> Answer<bool> {
-        Ok(self.change(key, Change::Delete).await?.map(|changed| changed == Changed::Yes(true)))
+    async fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u32>) -> Reply<()> {
+        Ok(self.flag(Question::KvSet { key, value, ttl }).await?.map(|_| ()))
     }
 
-    async fn increment(&mut self, key: String, delta: i64, ttl: Option<u32>) -> Answer<i64> {
-        Ok(self.change(key, Change::Increment { delta, ttl }).await?.map(|changed| match changed {
-            Changed::Sum(sum) => sum,
-            Changed::Yes(_) => 0,
-        }))
+    async fn delete(&mut self, key: String) -> Reply<bool> {
+        self.flag(Question::KvDelete { key }).await
+    }
+
+    async fn increment(&mut self, key: String, delta: i64, ttl: Option<u32>) -> Reply<i64> {
+        Ok(match self.write(Question::KvIncrement { key, delta, ttl }).await? {
+            Ok(Answer::Sum(sum)) => Ok(sum),
+            Ok(_) => Err(unfit()),
+            Err(error) => Err(error),
+        })
     }
 
     async fn compare_and_set(
@@ -34,35 +46,34 @@ impl Host for Guest {
         expected: Option<Vec<u8>>,
         value: Vec<u8>,
         ttl: Option<u32>,
-    ) -> Answer<bool> {
-        let change = Change::CompareAndSet { expected, value, ttl };
-        Ok(self.change(key, change).await?.map(|changed| changed == Changed::Yes(true)))
+    ) -> Reply<bool> {
+        self.flag(Question::KvCompareAndSet { key, expected, value, ttl }).await
     }
 }
 
 impl Guest {
-    fn namespace(&self) -> Result<&Namespace, HostError> {
-        self.core.kv.as_ref().ok_or_else(|| HostError::Denied("kv".into()))
+    fn read(&mut self, question: Question) -> Reply<Answer> {
+        self.charge()?;
+        Ok(if self.core.grants.kv { self.ask(question) } else { Err(denied()) })
     }
 
-    async fn change(&mut self, key: String, change: Change) -> Answer<Changed> {
+    async fn write(&mut self, question: Question) -> Reply<Answer> {
         self.charge()?;
-        let namespace = match self.namespace() {
-            Ok(namespace) => namespace.clone(),
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(Self::wait(&mut self.meter, namespace.change(key, change))
-            .await?
-            .map_err(HostError::from))
+        if !self.core.grants.kv {
+            return Ok(Err(denied()));
+        }
+        self.ask_later(question).await
+    }
+
+    async fn flag(&mut self, question: Question) -> Reply<bool> {
+        Ok(match self.write(question).await? {
+            Ok(Answer::Flag(flag)) => Ok(flag),
+            Ok(_) => Err(unfit()),
+            Err(error) => Err(error),
+        })
     }
 }
 
-impl From<KvError> for HostError {
-    fn from(error: KvError) -> Self {
-        match error {
-            KvError::Quota(text) => Self::Quota(text),
-            KvError::Invalid(text) => Self::Invalid(text),
-            KvError::Unavailable(text) => Self::Unavailable(text),
-        }
-    }
+fn denied() -> HostError {
+    HostError::Denied("kv".into())
 }

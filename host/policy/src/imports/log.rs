@@ -1,4 +1,4 @@
-//! `log`: lines of the plugin in the log of the host, bounded in rate and size.
+//! `log`: lines of the plugin in the log of the host, bounded in rate and size. Grant: log, given unless taken away.
 
 use crate::bindings::imports::log::{Host, Level};
 use crate::guest::Guest;
@@ -6,6 +6,7 @@ use crate::guest::Guest;
 impl Host for Guest {
     fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
         self.charge()?;
+        self.inevitable(self.core.grants.log, "log")?;
         Ok(match level {
             Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
             Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
@@ -22,6 +23,7 @@ impl Host for Guest {
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         self.charge()?;
+        self.inevitable(self.core.grants.log, "log")?;
         if !self.core.may_log() {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use wasmtime::component::Resource;
 use crate::bindings::imports::message::HostSession;
 use crate::bindings::types::SessionInfo;
 use crate::bindings::{HostError, SessionHandle};
+use crate::chain::Stage;
 use crate::config::PluginLimits;
 use crate::guest::Guest;
 
@@ -17,6 +18,31 @@ impl HostSession for Guest {
             .as_ref()
             .ok_or_else(|| wasmtime::format_err!("no session in this call"))?;
         Ok(session.info.clone())
+    }
+
+    fn client_name(&mut self, _: Resource<SessionHandle>) -> wasmtime::Result<Option<String>> {
+        self.charge()?;
+        Ok(self.call.session.as_ref().and_then(|session| session.client_name.clone()))
+    }
+
+    fn delay_reply(
+        &mut self,
+        _: Resource<SessionHandle>,
+        milliseconds: u32,
+    ) -> wasmtime::Result<Result<(), HostError>> {
+        self.charge()?;
+        if !self.core.grants.delay {
+            return Ok(Err(HostError::Denied("delay".into())));
+        }
+        if self.call.stage == Stage::Disconnect {
+            return Ok(Err(HostError::Invalid("no reply is left to delay".into())));
+        }
+        if let Err(error) = self.count_edit(0) {
+            return Ok(Err(error));
+        }
+        self.call.staged.line(|| format!("delay-reply {milliseconds} ms"));
+        self.call.staged.delay += std::time::Duration::from_millis(milliseconds.into());
+        Ok(Ok(()))
     }
 
     fn note(

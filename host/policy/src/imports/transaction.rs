@@ -1,17 +1,24 @@
 //! `message.transaction`: the envelope, and the edits of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::time::SystemTime;
 
-use smtp::{BodyType, ForwardPath, MailParameters, Mailbox, RcptParameters, ReversePath, Route};
+use smtp::{
+    BodyType, ForwardPath, MailParameters, Mailbox, Notify, OriginalRecipient, RcptParameters, Ret,
+    ReversePath, Route, TlsDemand,
+};
 use wasmtime::component::Resource;
 
+use crate::answer::is_word;
+use crate::bindings::imports::authentication::Spf;
 use crate::bindings::imports::message::HostTransaction;
-use crate::bindings::types::Recipient;
+use crate::bindings::types::{NewRecipient, Recipient};
 use crate::bindings::{HostError, TransactionHandle};
 use crate::chain::Stage;
 use crate::config::EditGrant;
 use crate::guest::Guest;
 use crate::imports::session::{note, whole};
+use crate::staged::Staged;
 use crate::transaction::{PolicyRecipient, Transaction};
 
 type Handle = Resource<TransactionHandle>;
@@ -34,9 +41,31 @@ impl HostTransaction for Guest {
         Ok(self.recipients_now()?.iter().map(recipient).collect())
     }
 
+    fn origin(&mut self, _: Handle) -> wasmtime::Result<String> {
+        self.charge()?;
+        Ok(self.transaction()?.origin.clone())
+    }
+
     fn parameter(&mut self, _: Handle, name: String) -> wasmtime::Result<Option<String>> {
         self.charge()?;
-        Ok(parameter(&self.transaction()?.parameters, &name))
+        let staged = self.call.staged.parameters.as_ref();
+        Ok(parameter(staged.unwrap_or(&self.transaction()?.parameters), &name))
+    }
+
+    fn spf(&mut self, _: Handle) -> wasmtime::Result<Vec<Spf>> {
+        self.charge()?;
+        Ok(self.transaction()?.spf.iter().map(Into::into).collect())
+    }
+
+    fn tags(&mut self, _: Handle) -> wasmtime::Result<Vec<String>> {
+        self.charge()?;
+        let staged = self.call.staged.tags.as_ref();
+        Ok(staged.unwrap_or(&self.transaction()?.tags).iter().cloned().collect())
+    }
+
+    fn priority(&mut self, _: Handle) -> wasmtime::Result<i8> {
+        self.charge()?;
+        Ok(self.call.staged.priority.unwrap_or(self.transaction()?.priority))
     }
 
     fn note(&mut self, _: Handle, key: String) -> wasmtime::Result<Option<String>> {
@@ -45,12 +74,14 @@ impl HostTransaction for Guest {
         if let Some(staged) = self.call.staged.notes.get(&*key) {
             return Ok(staged.clone());
         }
-        Ok(self.transaction()?.notes.get(&*key).cloned())
+        let own = self.transaction()?.notes.get(&*key);
+        let session = || self.call.session.as_ref().and_then(|session| session.notes.get(&*key));
+        Ok(own.or_else(session).cloned())
     }
 
     fn set_note(&mut self, _: Handle, key: String, value: Option<String>) -> Done {
         self.charge()?;
-        if matches!(self.call.stage, Stage::Route | Stage::Outcome) {
+        if !self.call.stage.edits() {
             return Ok(Err(HostError::Invalid(format!(
                 "the stage {} keeps no notes",
                 self.call.stage
@@ -68,9 +99,44 @@ impl HostTransaction for Guest {
         Ok(self.edit_reverse_path(address))
     }
 
-    fn add_recipient(&mut self, _: Handle, address: String) -> Done {
+    fn set_return(&mut self, _: Handle, ret: Option<String>) -> Done {
         self.charge()?;
-        self.edit_recipients(&address, |recipients, asked, path, rcpt| {
+        let ret = match ret.as_deref().map(str::to_ascii_uppercase).as_deref() {
+            None => None,
+            Some("FULL") => Some(Ret::Full),
+            Some("HDRS") => Some(Ret::Headers),
+            Some(other) => {
+                let text = format!("{other:?} is neither \"FULL\" nor \"HDRS\"");
+                return Ok(Err(HostError::Invalid(text)));
+            }
+        };
+        let line = format!("set-return {}", ret.map_or("none".into(), |ret| ret.to_string()));
+        self.edit_parameters(line, |parameters| parameters.ret = ret)
+    }
+
+    fn set_envelope_id(&mut self, _: Handle, envid: Option<String>) -> Done {
+        self.charge()?;
+        // RFC 3461 §4.4: printable US-ASCII, at most 100 octets.
+        let good = |envid: &String| {
+            !envid.is_empty()
+                && envid.len() <= 100
+                && envid.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic())
+        };
+        if !envid.as_ref().is_none_or(good) {
+            let text = "an envelope id has 1 to 100 printable US-ASCII characters";
+            return Ok(Err(HostError::Invalid(text.into())));
+        }
+        let line = format!("set-envelope-id {}", envid.as_deref().unwrap_or("none"));
+        self.edit_parameters(line, |parameters| parameters.envid = envid)
+    }
+
+    fn add_recipient(&mut self, _: Handle, new: NewRecipient) -> Done {
+        self.charge()?;
+        let parameters = match new_recipient(&new) {
+            Ok((_, parameters)) => parameters,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.edit_recipients(&new.address, |recipients, asked, path, rcpt| {
             if recipients.iter().any(|recipient| recipient.path == path) {
                 return Ok(format!("add-recipient {path} (is there)"));
             }
@@ -78,8 +144,10 @@ impl HostTransaction for Guest {
             let added = PolicyRecipient {
                 original: path.clone(),
                 path,
-                parameters: RcptParameters::default(),
+                parameters,
                 route: None,
+                tls: None,
+                verdict: None,
             };
             // At `rcpt` the one that is asked about stays the last.
             if rcpt {
@@ -104,14 +172,13 @@ impl HostTransaction for Guest {
         })
     }
 
-    fn replace_recipient(&mut self, _: Handle, address: String, by: Vec<String>) -> Done {
+    fn replace_recipient(&mut self, _: Handle, address: String, by: Vec<NewRecipient>) -> Done {
         self.charge()?;
         if by.len() > MAX_REPLACEMENTS {
             let most = format!("at most {MAX_REPLACEMENTS} stand in the place of one");
             return Ok(Err(HostError::Quota(most)));
         }
-        let by = match by.iter().map(|address| forward_path(address)).collect::<Result<Vec<_>, _>>()
-        {
+        let by = match by.iter().map(new_recipient).collect::<Result<Vec<_>, _>>() {
             Ok(by) => by,
             Err(error) => return Ok(Err(error)),
         };
@@ -121,15 +188,24 @@ impl HostTransaction for Guest {
             let mut there: HashSet<ForwardPath> =
                 recipients.iter().map(|recipient| recipient.path.clone()).collect();
             // Nobody gets a second copy because two aliases lead to him.
-            let new: Vec<ForwardPath> =
-                by.into_iter().filter(|path| there.insert(path.clone())).collect();
-            let names: Vec<String> = new.iter().map(ToString::to_string).collect();
+            let new: Vec<(ForwardPath, RcptParameters)> =
+                by.into_iter().filter(|(path, _)| there.insert(path.clone())).collect();
+            let names: Vec<String> = new.iter().map(|(path, _)| path.to_string()).collect();
             if at < *asked {
                 *asked = *asked + new.len() - 1;
             }
-            // RFC 5321 §3.9: an alias keeps what the client asked for its recipient.
-            let new =
-                new.into_iter().map(|path| PolicyRecipient { path, route: None, ..old.clone() });
+            // RFC 5321 §3.9: an alias keeps what the client asked for its recipient, unless the plugin knows better.
+            let new = new.into_iter().map(|(path, parameters)| PolicyRecipient {
+                path,
+                original: old.original.clone(),
+                parameters: RcptParameters {
+                    notify: parameters.notify.or(old.parameters.notify),
+                    orcpt: parameters.orcpt.or_else(|| old.parameters.orcpt.clone()),
+                },
+                route: None,
+                tls: old.tls,
+                verdict: None,
+            });
             recipients.splice(at..at, new);
             Ok(format!("replace-recipient {path} by {}", names.join(", ")))
         })
@@ -151,6 +227,63 @@ impl HostTransaction for Guest {
             let line = format!("set-route {path} {route}");
             recipients[at].route = Some(route);
             Ok(line)
+        })
+    }
+
+    fn set_tls(&mut self, _: Handle, address: String, demand: String) -> Done {
+        self.charge()?;
+        if let Err(error) = self.may_edit(EditGrant::Route) {
+            return Ok(Err(error));
+        }
+        let tls = match demand.as_str() {
+            "opportunistic" => TlsDemand::Opportunistic,
+            "require" => TlsDemand::Require,
+            "verify" => TlsDemand::Verify,
+            _ => {
+                let text =
+                    format!("{demand:?} is none of \"opportunistic\", \"require\", \"verify\"");
+                return Ok(Err(HostError::Invalid(text)));
+            }
+        };
+        self.change_recipients(&address, |recipients, _, path, _| {
+            let at = find(recipients, &path)?;
+            recipients[at].tls = Some(tls);
+            Ok(format!("set-tls {path} {demand}"))
+        })
+    }
+
+    fn set_not_before(&mut self, _: Handle, time: u64) -> Done {
+        self.charge()?;
+        self.edit_schedule("set-not-before", time, |staged, time| staged.not_before = Some(time))
+    }
+
+    fn set_expiry(&mut self, _: Handle, time: u64) -> Done {
+        self.charge()?;
+        self.edit_schedule("set-expiry", time, |staged, time| staged.expiry = Some(time))
+    }
+
+    fn set_priority(&mut self, _: Handle, priority: i8) -> Done {
+        self.charge()?;
+        if !(-9..=9).contains(&priority) {
+            return Ok(Err(HostError::Invalid("a priority is -9 to 9".into())));
+        }
+        Ok(self.may_edit(EditGrant::Schedule).and_then(|()| self.count_edit(0)).map(|()| {
+            self.call.staged.line(|| format!("set-priority {priority}"));
+            self.call.staged.priority = Some(priority);
+        }))
+    }
+
+    fn add_tag(&mut self, _: Handle, tag: String) -> Done {
+        self.charge()?;
+        self.edit_tags("add-tag", tag, |tags, tag| {
+            tags.insert(tag);
+        })
+    }
+
+    fn remove_tag(&mut self, _: Handle, tag: String) -> Done {
+        self.charge()?;
+        self.edit_tags("remove-tag", tag, |tags, tag| {
+            tags.remove(&tag);
         })
     }
 
@@ -184,6 +317,61 @@ impl Guest {
         self.call.staged.line(|| format!("set-reverse-path <{path}>"));
         self.call.staged.reverse_path = Some(path);
         Ok(())
+    }
+
+    fn edit_parameters(&mut self, line: String, edit: impl FnOnce(&mut MailParameters)) -> Done {
+        if let Err(error) =
+            self.may_edit(EditGrant::ReversePath).and_then(|()| self.count_edit(line.len()))
+        {
+            return Ok(Err(error));
+        }
+        let present = self.transaction()?.parameters.clone();
+        edit(self.call.staged.parameters.get_or_insert(present));
+        self.call.staged.line(|| line);
+        Ok(Ok(()))
+    }
+
+    fn edit_schedule(
+        &mut self,
+        what: &str,
+        seconds: u64,
+        edit: impl FnOnce(&mut Staged, SystemTime),
+    ) -> Done {
+        // The year 10000: beyond it no calendar of ours goes.
+        let time = (seconds < 253_402_300_800)
+            .then(|| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+        let Some(time) = time else {
+            return Ok(Err(HostError::Invalid(format!("{seconds} s lies beyond the year 9999"))));
+        };
+        Ok(self.may_edit(EditGrant::Schedule).and_then(|()| self.count_edit(0)).map(|()| {
+            self.call.staged.line(|| format!("{what} {seconds}"));
+            edit(&mut self.call.staged, time);
+        }))
+    }
+
+    fn edit_tags(
+        &mut self,
+        what: &str,
+        tag: String,
+        edit: impl FnOnce(&mut BTreeSet<String>, String),
+    ) -> Done {
+        if let Err(error) = self.may_edit(EditGrant::Tags).and_then(|()| self.count_edit(tag.len()))
+        {
+            return Ok(Err(error));
+        }
+        if !is_word(&tag) {
+            let text = "a tag has 1 to 64 letters, digits, \"-\", \"_\", \".\"";
+            return Ok(Err(HostError::Invalid(text.into())));
+        }
+        let present = self.transaction()?.tags.clone();
+        let tags = self.call.staged.tags.get_or_insert(present);
+        let line = format!("{what} {tag}");
+        edit(tags, tag);
+        if tags.len() > MAX_TAGS {
+            wasmtime::bail!("more than {MAX_TAGS} tags");
+        }
+        self.call.staged.line(|| line);
+        Ok(Ok(()))
     }
 
     fn edit_recipients(
@@ -281,9 +469,33 @@ fn parameter(parameters: &MailParameters, name: &str) -> Option<String> {
     }
 }
 
-fn mailbox(address: &str) -> Result<Mailbox, HostError> {
+pub(super) fn mailbox(address: &str) -> Result<Mailbox, HostError> {
     Mailbox::parse(address)
         .map_err(|error| HostError::Invalid(format!("{address:?} is no address: {error}")))
+}
+
+/// The address and DSN parameters of a recipient to be.
+pub(super) fn new_recipient(
+    new: &NewRecipient,
+) -> Result<(ForwardPath, RcptParameters), HostError> {
+    let notify = new.notify.as_deref().map(|text| {
+        text.parse::<Notify>().map_err(|_| HostError::Invalid(format!("{text:?} is no NOTIFY")))
+    });
+    let orcpt = new.original_recipient.as_deref().map(|text| {
+        // RFC 3461 §4.2: address type and address, here without xtext.
+        let fault = || HostError::Invalid(format!("{text:?} is no ORCPT: \"rfc822;a@b\""));
+        let (address_type, address) = text.split_once(';').ok_or_else(fault)?;
+        let atom = !address_type.is_empty()
+            && address_type.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        if !atom || address.is_empty() || text.len() > 500 || text.chars().any(char::is_control) {
+            return Err(fault());
+        }
+        Ok(OriginalRecipient { address_type: address_type.to_owned(), address: address.to_owned() })
+    });
+    Ok((
+        forward_path(&new.address)?,
+        RcptParameters { notify: notify.transpose()?, orcpt: orcpt.transpose()? },
+    ))
 }
 
 fn forward_path(address: &str) -> Result<ForwardPath, HostError> {
@@ -304,5 +516,7 @@ fn find(recipients: &[PolicyRecipient], path: &ForwardPath) -> Result<usize, Hos
 
 /// What plugins may make of the recipients that a client gave: a large list for each of a few.
 const MAX_RECIPIENTS: usize = 20_000;
+/// Words for people and metrics, not a database.
+const MAX_TAGS: usize = 100;
 /// More than this is a mailing list, and has an entrance of its own.
 const MAX_REPLACEMENTS: usize = 1000;

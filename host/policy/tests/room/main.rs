@@ -7,9 +7,12 @@
 )]
 
 mod breaker;
+mod contract;
 mod effects;
 mod guests;
 mod hostile;
 mod loading;
+mod released;
+mod seam;
 mod stages;
 mod support;

@@ -112,7 +112,7 @@ async fn edits_take_effect_with_the_answer_and_later_plugins_see_them() {
     );
     assert_eq!(transaction.notes.get("other/seen").map(String::as_str), Some("yes"));
     assert!(reason(&transaction, 1).contains(r#"["changed"]"#), "{}", reason(&transaction, 1));
-    assert_eq!(transaction.trace[0].edits.len(), 7, "{:?}", transaction.trace[0].edits);
+    assert_eq!(transaction.trace[0].edits.len(), 17, "{:?}", transaction.trace[0].edits);
     let composed = compose(&content().header, &transaction.edits);
     let header = Header::parse(composed.head);
     let names: Vec<&str> = header.fields().map(|field| field.name()).collect();

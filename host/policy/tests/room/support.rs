@@ -7,24 +7,25 @@ use std::time::{Duration, SystemTime};
 
 use message::{Header, Id};
 use policy::{
-    Chain, Component, ContentView, EditGrant, Grants, Host, HostConfig, LoadError, OnError, Origin,
-    PluginConfig, Session, SessionFacts, Transaction,
+    Chain, Component, ContentView, DnsGrant, EditGrant, Grants, Host, HostConfig, LoadError,
+    OnError, Origin, PluginConfig, Session, SessionFacts, Transaction,
 };
 use smtp::{ForwardPath, MailParameters, RcptParameters, Recipient, ReversePath};
 
 /// The component of `tests/guests`, built when the first test asks for it.
 pub(crate) fn guest() -> Component {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    Component::File(BUILT.get_or_init(build).clone())
+    Component::File(BUILT.get_or_init(|| build("tests/guests/Cargo.toml", "guests")).clone())
 }
 
-fn build() -> PathBuf {
+/// Builds a crate for WebAssembly and says where its component is.
+pub(crate) fn build(manifest: &str, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = root.join("target/guests");
     let status = std::process::Command::new(env!("CARGO"))
         .args(["build", "--release", "--quiet", "--target", "wasm32-wasip2"])
         .arg("--manifest-path")
-        .arg(root.join("tests/guests/Cargo.toml"))
+        .arg(root.join(manifest))
         .arg("--target-dir")
         .arg(&target)
         // What a build of the workspace sets for its own target has no meaning for this one.
@@ -32,8 +33,8 @@ fn build() -> PathBuf {
         .env_remove("RUSTFLAGS")
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "tests/guests is built for wasm32-wasip2");
-    target.join("wasm32-wasip2/release/guests.wasm")
+    assert!(status.success(), "{manifest} is built for wasm32-wasip2");
+    target.join(format!("wasm32-wasip2/release/{name}.wasm"))
 }
 
 pub(crate) struct World {
@@ -121,7 +122,17 @@ pub(crate) fn written(name: &str, wasm: Vec<u8>) -> PluginConfig {
 pub(crate) fn all_grants() -> Grants {
     // The host's own fields are nobody's, unless a test says so.
     let edit = EditGrant::ALL.into_iter().filter(|grant| *grant != EditGrant::TraceFields);
-    Grants { kv: true, dns: true, lookup: Vec::new(), edit: edit.collect() }
+    Grants {
+        metrics: true,
+        kv: true,
+        rate_limit: true,
+        dns: DnsGrant::All,
+        submit: true,
+        delay: true,
+        auth: true,
+        edit: edit.collect(),
+        ..Grants::default()
+    }
 }
 
 pub(crate) fn granted(name: &str, acts: &[(&str, &str)]) -> PluginConfig {

@@ -11,8 +11,8 @@ mod tests;
 
 use gatepost_plugin::config::split;
 use gatepost_plugin::{
-    Content, DataVerdict, Decision, Error, Host, Plugin, RcptVerdict, Recipient, RouteVerdict,
-    Session, Transaction,
+    Content, DataVerdict, Decision, Error, Host, NewRecipient, Plugin, RcptVerdict, Recipient,
+    RouteVerdict, Session, Transaction,
 };
 
 use crate::config::{Action, Config};
@@ -68,7 +68,8 @@ impl Plugin for Rewrite {
                 .because("those who take its place are recipients already")
                 .rule(rule));
         }
-        transaction.replace_recipient(&recipient.address, &addresses)?;
+        let new: Vec<_> = addresses.iter().map(NewRecipient::to).collect();
+        transaction.replace_recipient(&recipient.address, &new)?;
         let reason = [&recipient.address, " becomes ", &addresses.join(", ")].concat();
         Ok(Decision::next().because(reason).rule(rule))
     }

@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 use crate::verdict::Verdict;
 use crate::wit::imports::gatepost::policy::log;
 use crate::{
-    AttemptResult, Content, Decision, Error, Host, Level, Plugin, Recipient, Registration, Session,
-    Transaction, wit,
+    AttemptResult, Content, Credentials, Decision, Error, Host, Level, Notice, Plugin, Recipient,
+    Registration, Session, Transaction, wit,
 };
 
 /// What [`export!`](crate::export!) implements for the one plugin of a component.
@@ -36,11 +36,15 @@ impl<C: Hosted> wit::configure::exports::gatepost::policy::configure::Guest for 
 fn ask<C: Hosted, V: Verdict>(
     question: impl FnOnce(&C::Plugin, &Host) -> Result<Decision<V>, Error>,
 ) -> (V, Option<String>, Option<String>) {
-    let decision = C::with(|cell| {
+    call::<C, _>(question).into_parts()
+}
+
+fn call<C: Hosted, T>(question: impl FnOnce(&C::Plugin, &Host) -> Result<T, Error>) -> T {
+    let answer = C::with(|cell| {
         question(cell.get().expect("configure is called before any stage"), &Host::new())
     });
-    match decision {
-        Ok(decision) => decision.into_parts(),
+    match answer {
+        Ok(answer) => answer,
         Err(error) => {
             log::write(Level::Error, &error.to_string(), &[]);
             std::process::abort()
@@ -59,6 +63,14 @@ impl<C: Hosted> wit::on_helo::Guest for C {
     fn helo(session: &Session, name: String) -> wit::on_helo::Decision {
         let (verdict, reason, rule) = ask::<C, _>(|plugin, host| plugin.helo(host, session, &name));
         wit::on_helo::Decision { verdict, reason, rule }
+    }
+}
+
+impl<C: Hosted> wit::on_auth::Guest for C {
+    fn auth(session: &Session, credentials: Credentials) -> wit::on_auth::Decision {
+        let (verdict, reason, rule) =
+            ask::<C, _>(|plugin, host| plugin.auth(host, session, &credentials));
+        wit::on_auth::Decision { verdict, reason, rule }
     }
 }
 
@@ -113,5 +125,31 @@ impl<C: Hosted> wit::on_outcome::Guest for C {
             plugin.outcome(host, transaction, &recipient, &route, &result)
         });
         wit::on_outcome::Decision { verdict, reason, rule }
+    }
+}
+
+impl<C: Hosted> wit::on_deliver::Guest for C {
+    fn deliver(
+        transaction: &Transaction,
+        recipient: Recipient,
+        content: &Content,
+    ) -> wit::on_deliver::Decision {
+        let (verdict, reason, rule) =
+            ask::<C, _>(|plugin, host| plugin.deliver(host, transaction, &recipient, content));
+        wit::on_deliver::Decision { verdict, reason, rule }
+    }
+}
+
+impl<C: Hosted> wit::on_dsn::Guest for C {
+    fn dsn(transaction: &Transaction, notice: Notice) -> wit::on_dsn::Decision {
+        let (verdict, reason, rule) =
+            ask::<C, _>(|plugin, host| plugin.dsn(host, transaction, &notice));
+        wit::on_dsn::Decision { verdict, reason, rule }
+    }
+}
+
+impl<C: Hosted> wit::on_disconnect::Guest for C {
+    fn disconnect(session: &Session, how: String) {
+        call::<C, _>(|plugin, host| plugin.disconnect(host, session, &how));
     }
 }

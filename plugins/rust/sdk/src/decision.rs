@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::Reply;
 use crate::verdict::{
-    ConnectVerdict, DataVerdict, Discard, Disconnect, OutcomeVerdict, Queued, Refuse, RouteVerdict,
-    Verdict, seconds,
+    Accept, AuthVerdict, ConnectVerdict, DataVerdict, DeliverVerdict, Discard, Disconnect,
+    DsnVerdict, Fail, Hold, OutcomeVerdict, Refuse, RouteVerdict, Verdict, Wait, seconds,
 };
-use crate::wit::on_route::Waiting;
+use crate::wit::on_data::ForRecipient;
+use crate::{NoticeChanges, Place, RecipientVerdict, Reply};
 
 /// What a plugin decides at a stage, and why.
 ///
@@ -78,13 +78,15 @@ impl<V: Verdict> Decision<V> {
     }
 }
 
-impl<V: Refuse> Decision<V> {
-    /// Ends this stage in favour of the client: later plugins are not asked. It never grants
-    /// relaying, which is the host's to decide.
+impl<V: Accept> Decision<V> {
+    /// Ends this stage: later plugins are not asked. It never grants relaying, which is the host's
+    /// to decide.
     pub fn accept() -> Self {
         Self::from(V::ACCEPT)
     }
+}
 
+impl<V: Refuse> Decision<V> {
     /// Refuses for good. The reply is 5yz; `None` takes the host's own.
     pub fn reject(reply: impl Into<Option<Reply>>) -> Self {
         Self::from(V::reject(reply.into()))
@@ -111,12 +113,21 @@ impl<V: Discard> Decision<V> {
     }
 }
 
-impl<V: Queued> Decision<V> {
+impl<V: Hold> Decision<V> {
     /// Holds in the queue under this name until an administrator releases it.
     pub fn hold(name: impl Into<String>) -> Self {
         Self::from(V::hold(name.into()))
     }
+}
 
+impl<V: Wait> Decision<V> {
+    /// Not now: the question comes again after this time. The reply, 4yz, is what a delay notice tells.
+    pub fn wait(time: Duration, reply: impl Into<Option<Reply>>) -> Self {
+        Self::from(V::wait(time, reply.into()))
+    }
+}
+
+impl<V: Fail> Decision<V> {
     /// Gives up for good: the sender is told. The reply is 5yz; `None` takes the host's own.
     pub fn fail(reply: impl Into<Option<Reply>>) -> Self {
         Self::from(V::fail(reply.into()))
@@ -136,6 +147,25 @@ impl Decision<DataVerdict> {
     pub fn quarantine(name: impl Into<String>) -> Self {
         Self::from(DataVerdict::Quarantine(name.into()))
     }
+
+    /// Decides for single recipients; the next plugin is asked about the others. Over LMTP each gets
+    /// its own reply; for SMTP `wit/README.md` says what becomes of them.
+    ///
+    /// ```
+    /// use gatepost_plugin::{DataVerdict, Decision, RecipientVerdict};
+    ///
+    /// let decision: Decision<DataVerdict> =
+    ///     Decision::each([("bob@example.org", RecipientVerdict::Discard)]);
+    /// assert!(matches!(decision.verdict(), DataVerdict::Each(each) if each[0].address == "bob@example.org"));
+    /// ```
+    pub fn each<A: Into<String>>(
+        verdicts: impl IntoIterator<Item = (A, RecipientVerdict)>,
+    ) -> Self {
+        let each = verdicts
+            .into_iter()
+            .map(|(address, verdict)| ForRecipient { address: address.into(), verdict });
+        Self::from(DataVerdict::Each(each.collect()))
+    }
 }
 
 impl Decision<RouteVerdict> {
@@ -144,10 +174,37 @@ impl Decision<RouteVerdict> {
     pub fn to(route: impl Into<String>) -> Self {
         Self::from(RouteVerdict::To(route.into()))
     }
+}
 
-    /// Not now: the question comes again after this time. The reply, 4yz, is what a delay notice tells.
-    pub fn wait(time: Duration, reply: impl Into<Option<Reply>>) -> Self {
-        Self::from(RouteVerdict::Defer(Waiting { seconds: seconds(time), reply: reply.into() }))
+impl Decision<AuthVerdict> {
+    /// The client is who it says, and is known by this identity from now on. Grant: `auth`.
+    pub fn success(identity: impl Into<String>) -> Self {
+        Self::from(AuthVerdict::Success(identity.into()))
+    }
+}
+
+impl Decision<DeliverVerdict> {
+    /// Into this folder of the mailbox: `Junk`, `Lists/wasm`.
+    pub fn file(folder: impl Into<String>) -> Self {
+        let place = Place { folder: folder.into(), is_seen: false, is_flagged: false };
+        Self::from(DeliverVerdict::File(place))
+    }
+
+    /// Not into this mailbox but on to these addresses.
+    pub fn redirect<A: Into<String>>(to: impl IntoIterator<Item = A>) -> Self {
+        Self::from(DeliverVerdict::Redirect(to.into_iter().map(Into::into).collect()))
+    }
+}
+
+impl Decision<DsnVerdict> {
+    /// Tells nobody.
+    pub fn suppress() -> Self {
+        Self::from(DsnVerdict::Suppress)
+    }
+
+    /// Sends the notification with these changes.
+    pub fn send(changes: NoticeChanges) -> Self {
+        Self::from(DsnVerdict::Send(changes))
     }
 }
 

@@ -2,7 +2,8 @@
 
 /// Makes a component of a [`Plugin`](crate::Plugin): the type, and the stages at which the host is to ask it.
 ///
-/// The stages are `connect`, `helo`, `mail`, `rcpt`, `data`, `route` and `outcome`. Name, version
+/// The stages are `connect`, `helo`, `auth`, `mail`, `rcpt`, `data`, `route`, `deliver`, `outcome`,
+/// `dsn` and `disconnect`. Name, version
 /// and description are those of the crate. On targets other than WebAssembly nothing is exported,
 /// and the crate is an ordinary library to test.
 ///
@@ -70,14 +71,19 @@ macro_rules! export {
 macro_rules! __stage {
     (check connect) => {};
     (check helo) => {};
+    (check auth) => {};
     (check mail) => {};
     (check rcpt) => {};
     (check data) => {};
     (check route) => {};
+    (check deliver) => {};
     (check outcome) => {};
+    (check dsn) => {};
+    (check disconnect) => {};
     (check $other:ident) => {
         compile_error!(concat!(
-            "`", stringify!($other), "` is no stage: there are connect, helo, mail, rcpt, data, route and outcome"
+            "`", stringify!($other), "` is no stage: there are connect, helo, auth, mail, rcpt, data, route, \
+             deliver, outcome, dsn and disconnect"
         ));
     };
     (export connect $component:ident) => {
@@ -85,6 +91,9 @@ macro_rules! __stage {
     };
     (export helo $component:ident) => {
         $crate::wit::on_helo::export!($component with_types_in $crate::wit::on_helo);
+    };
+    (export auth $component:ident) => {
+        $crate::wit::on_auth::export!($component with_types_in $crate::wit::on_auth);
     };
     (export mail $component:ident) => {
         $crate::wit::on_mail::export!($component with_types_in $crate::wit::on_mail);
@@ -98,8 +107,17 @@ macro_rules! __stage {
     (export route $component:ident) => {
         $crate::wit::on_route::export!($component with_types_in $crate::wit::on_route);
     };
+    (export deliver $component:ident) => {
+        $crate::wit::on_deliver::export!($component with_types_in $crate::wit::on_deliver);
+    };
     (export outcome $component:ident) => {
         $crate::wit::on_outcome::export!($component with_types_in $crate::wit::on_outcome);
+    };
+    (export dsn $component:ident) => {
+        $crate::wit::on_dsn::export!($component with_types_in $crate::wit::on_dsn);
+    };
+    (export disconnect $component:ident) => {
+        $crate::wit::on_disconnect::export!($component with_types_in $crate::wit::on_disconnect);
     };
     (export $other:ident $component:ident) => {};
 }

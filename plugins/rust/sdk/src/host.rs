@@ -1,5 +1,9 @@
 //! What the host does for a plugin.
 
+#[cfg(target_family = "wasm")]
+mod wasm;
+mod web;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::verdict::seconds;
 use crate::wit::imports::gatepost::policy::dns::Query;
-use crate::{Answer, Error, HostError, Level, config};
+use crate::{Answer, Error, HostError, Level, Listing, Mail, Rate, Taken, config};
+
+pub use web::Http;
 
 /// The services of the host: configuration, time, logs, storage, tables and DNS.
 ///
@@ -115,6 +121,54 @@ impl Host {
         self.services.log(level, message, fields);
     }
 
+    /// Random octets, fit for secrets; at most 64 KiB. A test gives the same ones each time.
+    ///
+    /// ```
+    /// let host = gatepost_plugin::test::World::new().host();
+    /// assert_eq!(host.random_octets(4).len(), 4);
+    /// ```
+    pub fn random_octets(&self, length: u32) -> Vec<u8> {
+        self.services.random_octets(length)
+    }
+
+    /// A random number.
+    pub fn random(&self) -> u64 {
+        self.services.random_number()
+    }
+
+    /// Counters, gauges and histograms of the plugin. Grant: `metrics`.
+    pub fn metrics(&self) -> Metrics<'_> {
+        Metrics { services: &self.services }
+    }
+
+    /// Token buckets of the plugin. Grant: `rate-limit`.
+    pub fn rate_limit(&self) -> RateLimit<'_> {
+        RateLimit { services: &self.services }
+    }
+
+    /// Services over HTTP. Grant: `http`, by host.
+    pub fn http(&self) -> Http<'_> {
+        Http { services: &self.services }
+    }
+
+    /// New mail, sent when the verdict of this call is taken. Grant: `submit`.
+    ///
+    /// ```
+    /// use gatepost_plugin::{Mail, NewRecipient, test::World};
+    ///
+    /// let world = World::new();
+    /// world.host().submit(&Mail {
+    ///     reverse_path: None,
+    ///     recipients: vec![NewRecipient::to("bob@example.org")],
+    ///     content: b"Subject: news\r\n\r\n".to_vec(),
+    /// })?;
+    /// assert_eq!(world.submitted().len(), 1);
+    /// # Ok::<(), gatepost_plugin::HostError>(())
+    /// ```
+    pub fn submit(&self, mail: &Mail) -> Result<(), HostError> {
+        self.services.submit(mail)
+    }
+
     /// The plugin's durable store. Grant: `kv`.
     pub fn kv(&self) -> Kv<'_> {
         Kv { services: &self.services }
@@ -201,9 +255,88 @@ impl Kv<'_> {
         self.services.kv_compare_and_set(key, expected, value.as_ref(), ttl.map(seconds))
     }
 
+    /// The keys that begin so, in order, behind `after`: up to 1,000 at once.
+    ///
+    /// ```
+    /// let world = gatepost_plugin::test::World::new();
+    /// let host = world.host();
+    /// host.kv().set("a/1", "", None)?;
+    /// host.kv().set("a/2", "", None)?;
+    /// host.kv().set("b/1", "", None)?;
+    /// assert_eq!(host.kv().keys("a/", Some("a/1"))?, ["a/2"]);
+    /// # Ok::<(), gatepost_plugin::HostError>(())
+    /// ```
+    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, HostError> {
+        self.services.kv_keys(prefix, after)
+    }
+
     /// An error if the configuration does not grant the store: for [`Plugin::configure`](crate::Plugin::configure).
     pub fn require(&self) -> Result<(), Error> {
         granted(self.get("gatepost-probe"))
+    }
+}
+
+/// Counters, gauges and histograms, exported as `gatepost_plugin_NAME` with the label `plugin`. Of
+/// names and values of labels there are to be few: each combination is a series.
+///
+/// ```
+/// let world = gatepost_plugin::test::World::new();
+/// world.host().metrics().add("verdicts", &[("what", "spam")], 1)?;
+/// assert_eq!(world.measured(), ["verdicts{what=spam} 1"]);
+/// # Ok::<(), gatepost_plugin::HostError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Metrics<'a> {
+    services: &'a Services,
+}
+
+impl Metrics<'_> {
+    /// Adds to a counter.
+    pub fn add(&self, name: &str, labels: &[(&str, &str)], delta: u64) -> Result<(), HostError> {
+        self.services.metrics_add(name, labels, delta)
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, name: &str, labels: &[(&str, &str)], value: f64) -> Result<(), HostError> {
+        self.services.metrics_set(name, labels, value)
+    }
+
+    /// Puts a value into a histogram.
+    pub fn observe(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) -> Result<(), HostError> {
+        self.services.metrics_observe(name, labels, value)
+    }
+}
+
+/// Token buckets in the memory of the host: they begin full, and are full again after a restart.
+///
+/// ```
+/// use gatepost_plugin::{Rate, test::World};
+/// use std::time::Duration;
+///
+/// let world = World::new();
+/// let host = world.host();
+/// let rate = Rate { tokens: 2, seconds: 60 };
+/// assert!(host.rate_limit().take("192.0.2.1", 2, rate)?.allowed);
+/// let taken = host.rate_limit().take("192.0.2.1", 1, rate)?;
+/// assert_eq!((taken.allowed, taken.wait), (false, 30_000));
+/// world.advance(Duration::from_secs(30));
+/// assert!(host.rate_limit().take("192.0.2.1", 1, rate)?.allowed);
+/// # Ok::<(), gatepost_plugin::HostError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct RateLimit<'a> {
+    services: &'a Services,
+}
+
+impl RateLimit<'_> {
+    /// Takes so many tokens out of the bucket of this key, or none.
+    pub fn take(&self, key: &str, tokens: u32, rate: Rate) -> Result<Taken, HostError> {
+        self.services.rate_limit_take(key, tokens, rate)
     }
 }
 
@@ -238,6 +371,41 @@ impl Dns<'_> {
             kind: kind.as_str().to_owned(),
         };
         self.services.dns_resolve_many(&questions.iter().map(query).collect::<Vec<_>>())
+    }
+
+    /// Names of an address that lead back to it.
+    ///
+    /// ```
+    /// use gatepost_plugin::{Kind, test::World};
+    ///
+    /// let world = World::new()
+    ///     .answer("7.2.0.192.in-addr.arpa", Kind::Ptr, &["mail.example"])
+    ///     .answer("mail.example", Kind::A, &["192.0.2.7"]);
+    /// assert_eq!(world.host().dns().verified_names([192, 0, 2, 7].into())?, ["mail.example"]);
+    /// # Ok::<(), gatepost_plugin::HostError>(())
+    /// ```
+    pub fn verified_names(&self, address: IpAddr) -> Result<Vec<String>, HostError> {
+        self.services.dns_verified_names(&address.to_string())
+    }
+
+    /// Asks block or allow lists (RFC 5782) about an address or a domain, all at once. Only those
+    /// that have it come back.
+    ///
+    /// ```
+    /// use gatepost_plugin::{Kind, test::World};
+    ///
+    /// let world = World::new().answer("7.2.0.192.list.example", Kind::A, &["127.0.0.2"]);
+    /// let listings = world.host().dns().listed("192.0.2.7", &["list.example", "other.example"])?;
+    /// assert_eq!((listings.len(), listings[0].codes[0].as_str()), (1, "127.0.0.2"));
+    /// # Ok::<(), gatepost_plugin::HostError>(())
+    /// ```
+    pub fn listed(
+        &self,
+        subject: &str,
+        zones: &[impl AsRef<str>],
+    ) -> Result<Vec<Listing>, HostError> {
+        let zones: Vec<String> = zones.iter().map(|zone| zone.as_ref().to_owned()).collect();
+        self.services.dns_listed(subject, &zones)
     }
 
     /// An error if the configuration does not grant DNS: for [`Plugin::configure`](crate::Plugin::configure).
@@ -316,6 +484,12 @@ impl Lookup<'_> {
         self.services.lookup_match_address(self.table, address)
     }
 
+    /// The value of the domain itself, else of the nearest `.parent-domain`: a table of the kind
+    /// `domain`.
+    pub fn match_domain(&self, domain: &str) -> Result<Option<String>, HostError> {
+        self.services.lookup_match_domain(self.table, domain)
+    }
+
     /// An error unless there is such a table of networks and the configuration grants it: for
     /// [`Plugin::configure`](crate::Plugin::configure).
     pub fn require_networks(&self) -> Result<(), Error> {
@@ -333,113 +507,5 @@ fn granted<T>(probe: Result<T, HostError>) -> Result<(), Error> {
     match probe {
         Err(error @ HostError::Denied(_)) => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-/// The imports of a component. Each call names its import directly, so that the linker drops those
-/// that a plugin never makes.
-#[cfg(target_family = "wasm")]
-mod wasm {
-    use crate::wit::imports::gatepost::policy::{clock, config, dns, kv, log, lookup};
-    use crate::{Answer, HostError, Level};
-
-    pub(super) struct Services;
-
-    impl Services {
-        pub(super) fn config_json(&self) -> String {
-            config::json()
-        }
-
-        pub(super) fn config_value(&self, key: &str) -> Option<String> {
-            config::get(key)
-        }
-
-        pub(super) fn now(&self) -> (i64, u32) {
-            let now = clock::now();
-            (now.seconds, now.nanoseconds)
-        }
-
-        pub(super) fn monotonic(&self) -> u64 {
-            clock::monotonic()
-        }
-
-        pub(super) fn log(&self, level: Level, message: &str, fields: &[(&str, &str)]) {
-            if log::enabled(level) {
-                let fields: Vec<_> =
-                    fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-                log::write(level, message, &fields);
-            }
-        }
-
-        pub(super) fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
-            kv::get(key)
-        }
-
-        pub(super) fn kv_set(
-            &self,
-            key: &str,
-            value: &[u8],
-            ttl: Option<u32>,
-        ) -> Result<(), HostError> {
-            kv::set(key, value, ttl)
-        }
-
-        pub(super) fn kv_delete(&self, key: &str) -> Result<bool, HostError> {
-            kv::delete(key)
-        }
-
-        pub(super) fn kv_increment(
-            &self,
-            key: &str,
-            delta: i64,
-            ttl: Option<u32>,
-        ) -> Result<i64, HostError> {
-            kv::increment(key, delta, ttl)
-        }
-
-        pub(super) fn kv_compare_and_set(
-            &self,
-            key: &str,
-            expected: Option<&[u8]>,
-            value: &[u8],
-            ttl: Option<u32>,
-        ) -> Result<bool, HostError> {
-            kv::compare_and_set(key, expected, value, ttl)
-        }
-
-        pub(super) fn lookup_get(
-            &self,
-            table: &str,
-            key: &str,
-        ) -> Result<Option<String>, HostError> {
-            lookup::get(table, key)
-        }
-
-        pub(super) fn lookup_match_ip(
-            &self,
-            table: &str,
-            ip: &str,
-        ) -> Result<Option<String>, HostError> {
-            lookup::match_ip(table, ip)
-        }
-
-        pub(super) fn lookup_match_address(
-            &self,
-            table: &str,
-            address: &str,
-        ) -> Result<Option<String>, HostError> {
-            lookup::match_address(table, address)
-        }
-
-        pub(super) fn dns_resolve(&self, query: &dns::Query) -> Result<Answer, HostError> {
-            dns::resolve(query)
-        }
-
-        pub(super) fn dns_resolve_many(
-            &self,
-            queries: &[dns::Query],
-        ) -> Vec<Result<Answer, HostError>> {
-            dns::resolve_many(queries)
-        }
     }
 }

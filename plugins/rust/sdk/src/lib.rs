@@ -58,20 +58,29 @@ pub mod wit;
 pub use component::Hosted;
 pub use decision::Decision;
 pub use error::Error;
-pub use host::{Dns, Host, Kind, Kv, Lookup};
+pub use host::{Dns, Host, Http, Kind, Kv, Lookup, Metrics, RateLimit};
 #[doc(inline)]
 pub use message::{Content, Session, Transaction};
 pub use plugin::{Plugin, Registration};
 pub use verdict::{
-    ConnectVerdict, DataVerdict, HeloVerdict, MailVerdict, OutcomeVerdict, RcptVerdict,
-    RouteVerdict,
+    AuthVerdict, ConnectVerdict, DataVerdict, DeliverVerdict, DsnVerdict, HeloVerdict, MailVerdict,
+    OutcomeVerdict, RcptVerdict, RouteVerdict,
 };
 pub use wit::imports::gatepost::policy::{
-    dns::Answer,
+    authentication,
+    dns::{Answer, Listing},
+    http::{Request, Response},
     log::Level,
     message::{Field, PartInfo},
+    rate_limit::{Rate, Taken},
+    submit::Mail,
     types::{
-        AuthInfo, Endpoint, EnhancedStatus, HostError, Recipient, Reply, SessionInfo, TlsInfo,
+        AuthInfo, Endpoint, EnhancedStatus, HostError, NewRecipient, Recipient, Reply, SessionInfo,
+        TlsInfo,
     },
 };
+pub use wit::on_auth::Credentials;
+pub use wit::on_data::RecipientVerdict;
+pub use wit::on_deliver::Place;
+pub use wit::on_dsn::{Changes as NoticeChanges, Notice, Reported};
 pub use wit::on_outcome::AttemptResult;

@@ -27,6 +27,9 @@ impl SessionInfo {
     /// submission, or the host itself.
     pub fn is_ours(&self) -> bool {
         self.auth.is_some()
-            || matches!(self.origin.as_str(), "submission" | "submissions" | "internal")
+            || matches!(
+                self.origin.as_str(),
+                "submission" | "submissions" | "local" | "notice" | "plugin"
+            )
     }
 }

@@ -2,8 +2,9 @@
 
 pub use crate::wit::configure::exports::gatepost::policy::configure::Registration;
 use crate::{
-    AttemptResult, ConnectVerdict, Content, DataVerdict, Decision, Error, HeloVerdict, Host,
-    MailVerdict, OutcomeVerdict, RcptVerdict, Recipient, RouteVerdict, Session, Transaction,
+    AttemptResult, AuthVerdict, ConnectVerdict, Content, Credentials, DataVerdict, Decision,
+    DeliverVerdict, DsnVerdict, Error, HeloVerdict, Host, MailVerdict, Notice, OutcomeVerdict,
+    RcptVerdict, Recipient, RouteVerdict, Session, Transaction,
 };
 
 /// A plugin: the stages at which it has something to say, in the order of a message's life.
@@ -31,6 +32,18 @@ pub trait Plugin: Sized + 'static {
         name: &str,
     ) -> Result<Decision<HeloVerdict>, Error> {
         let _ = (host, session, name);
+        Ok(Decision::next())
+    }
+
+    /// AUTH: a client wants to log in. The users of the configuration are asked if no plugin has an
+    /// opinion. The grant `auth` gives the password, and the power to let somebody in.
+    fn auth(
+        &self,
+        host: &Host,
+        session: &Session,
+        credentials: &Credentials,
+    ) -> Result<Decision<AuthVerdict>, Error> {
+        let _ = (host, session, credentials);
         Ok(Decision::next())
     }
 
@@ -80,6 +93,18 @@ pub trait Plugin: Sized + 'static {
         Ok(Decision::next())
     }
 
+    /// The copy for this recipient is about to be put into a local mailbox.
+    fn deliver(
+        &self,
+        host: &Host,
+        transaction: &Transaction,
+        recipient: &Recipient,
+        content: &Content,
+    ) -> Result<Decision<DeliverVerdict>, Error> {
+        let _ = (host, transaction, recipient, content);
+        Ok(Decision::next())
+    }
+
     /// An attempt over `route` ended: what came of it for this recipient.
     fn outcome(
         &self,
@@ -91,5 +116,23 @@ pub trait Plugin: Sized + 'static {
     ) -> Result<Decision<OutcomeVerdict>, Error> {
         let _ = (host, transaction, recipient, route, result);
         Ok(Decision::next())
+    }
+
+    /// The host is about to tell the sender what became of recipients. `transaction` is the message
+    /// that it is about.
+    fn dsn(
+        &self,
+        host: &Host,
+        transaction: &Transaction,
+        notice: &Notice,
+    ) -> Result<Decision<DsnVerdict>, Error> {
+        let _ = (host, transaction, notice);
+        Ok(Decision::next())
+    }
+
+    /// The connection ended: `quit`, `lost`, `timeout`, `refused`, `shutdown`, `error`.
+    fn disconnect(&self, host: &Host, session: &Session, how: &str) -> Result<(), Error> {
+        let _ = (host, session, how);
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@
 //! ```
 
 mod message;
+mod services;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ use serde_json::Value;
 
 pub use self::message::{Content, Session, Transaction};
 use crate::wit::imports::gatepost::policy::dns::Query;
-use crate::{Answer, Host, HostError, Kind, Level};
+use crate::{Answer, Host, HostError, Kind, Level, Mail, Request, Response};
 
 /// Everything that a host would know, and what the plugin did to it. Clones share one state.
 #[derive(Clone, Default)]
@@ -66,6 +67,18 @@ struct State {
     asked: Vec<String>,
     logged: Vec<String>,
     denied: BTreeSet<String>,
+    randoms: u64,
+    buckets: BTreeMap<String, Bucket>,
+    measured: Vec<String>,
+    responses: BTreeMap<String, Result<Response, HostError>>,
+    requests: Vec<Request>,
+    submitted: Vec<Mail>,
+}
+
+struct Bucket {
+    /// Tokens times the seconds in which the bucket fills.
+    left: u64,
+    at: u64,
 }
 
 struct Stored {
@@ -125,7 +138,22 @@ impl World {
         self
     }
 
-    /// Takes a grant away: `kv`, `dns`, or the name of a table.
+    /// What a service answers to requests for this URL. Others are denied, as hosts that are not granted.
+    #[must_use]
+    pub fn responds(self, url: &str, status: u16, body: &str) -> Self {
+        let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
+        self.0.borrow_mut().responses.insert(url.to_owned(), Ok(response));
+        self
+    }
+
+    /// A URL whose service gives no answer.
+    #[must_use]
+    pub fn fails(self, url: &str, error: HostError) -> Self {
+        self.0.borrow_mut().responses.insert(url.to_owned(), Err(error));
+        self
+    }
+
+    /// Takes a grant away: `kv`, `dns`, `metrics`, `rate-limit`, `submit`, or the name of a table.
     #[must_use]
     pub fn deny(self, grant: &str) -> Self {
         self.0.borrow_mut().denied.insert(grant.to_owned());
@@ -140,6 +168,21 @@ impl World {
     /// The names that were looked up, in order: `A example.org`.
     pub fn asked(&self) -> Vec<String> {
         self.0.borrow().asked.clone()
+    }
+
+    /// The requests that were sent, in order. The content of a message stands behind the body.
+    pub fn requests(&self) -> Vec<Request> {
+        self.0.borrow().requests.clone()
+    }
+
+    /// The mails that were submitted.
+    pub fn submitted(&self) -> Vec<Mail> {
+        self.0.borrow().submitted.clone()
+    }
+
+    /// What went into metrics, in order: `name{label=value} 1`.
+    pub fn measured(&self) -> Vec<String> {
+        self.0.borrow().measured.clone()
     }
 
     /// The lines that were logged: `warn message field=value`.

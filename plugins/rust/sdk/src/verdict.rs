@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::Reply;
 pub use crate::wit::{
-    on_connect::Verdict as ConnectVerdict, on_data::Verdict as DataVerdict,
-    on_helo::Verdict as HeloVerdict, on_mail::Verdict as MailVerdict,
-    on_outcome::Verdict as OutcomeVerdict, on_rcpt::Verdict as RcptVerdict,
-    on_route::Verdict as RouteVerdict,
+    on_auth::Verdict as AuthVerdict, on_connect::Verdict as ConnectVerdict,
+    on_data::Verdict as DataVerdict, on_deliver::Verdict as DeliverVerdict,
+    on_dsn::Verdict as DsnVerdict, on_helo::Verdict as HeloVerdict,
+    on_mail::Verdict as MailVerdict, on_outcome::Verdict as OutcomeVerdict,
+    on_rcpt::Verdict as RcptVerdict, on_route::Verdict as RouteVerdict,
 };
 
 /// The verdict of any stage.
@@ -19,10 +20,14 @@ pub trait Verdict: Sized {
     const NEXT: Self;
 }
 
-/// A stage of the SMTP session: it can be passed, refused and put off.
-pub trait Refuse: Verdict {
-    /// Ends this stage in favour of the client; later plugins are not asked.
+/// A stage at which a plugin can keep the later ones from being asked.
+pub trait Accept: Verdict {
+    /// Ends this stage as if nobody had an opinion; later plugins are not asked.
     const ACCEPT: Self;
+}
+
+/// A stage that can be refused and put off.
+pub trait Refuse: Verdict {
     /// Refuses for good, with 5yz.
     fn reject(reply: Option<Reply>) -> Self;
     /// Refuses for now, with 4yz.
@@ -41,10 +46,20 @@ pub trait Discard: Verdict {
     const DISCARD: Self;
 }
 
-/// A stage behind the queue: what lies there can be held or given up.
-pub trait Queued: Verdict {
+/// A stage behind the queue: what lies there can be held.
+pub trait Hold: Verdict {
     /// Holds under this name until an administrator releases it.
     fn hold(name: String) -> Self;
+}
+
+/// A stage at which a copy can be put off until a later question.
+pub trait Wait: Verdict {
+    /// The question comes again after this time.
+    fn wait(time: Duration, reply: Option<Reply>) -> Self;
+}
+
+/// A stage at which a copy can be given up.
+pub trait Fail: Verdict {
     /// Gives up; the sender is told.
     fn fail(reply: Option<Reply>) -> Self;
 }
@@ -56,9 +71,13 @@ macro_rules! verdicts {
         }
         $(verdicts!(@ $ability $verdict);)*
     )*};
+    (@ Accept $verdict:ty) => {
+        impl Accept for $verdict {
+            const ACCEPT: Self = Self::Accept;
+        }
+    };
     (@ Refuse $verdict:ty) => {
         impl Refuse for $verdict {
-            const ACCEPT: Self = Self::Accept;
             fn reject(reply: Option<Reply>) -> Self {
                 Self::Reject(reply)
             }
@@ -79,11 +98,15 @@ macro_rules! verdicts {
             const DISCARD: Self = Self::Discard;
         }
     };
-    (@ Queued $verdict:ty) => {
-        impl Queued for $verdict {
+    (@ Hold $verdict:ty) => {
+        impl Hold for $verdict {
             fn hold(name: String) -> Self {
                 Self::Hold(name)
             }
+        }
+    };
+    (@ Fail $verdict:ty) => {
+        impl Fail for $verdict {
             fn fail(reply: Option<Reply>) -> Self {
                 Self::Fail(reply)
             }
@@ -92,13 +115,34 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    ConnectVerdict: Refuse;
-    HeloVerdict: Refuse Disconnect;
-    MailVerdict: Refuse Disconnect;
-    RcptVerdict: Refuse Disconnect Discard;
-    DataVerdict: Refuse Disconnect Discard;
-    RouteVerdict: Discard Queued;
-    OutcomeVerdict: Queued;
+    ConnectVerdict: Accept Refuse;
+    HeloVerdict: Accept Refuse Disconnect;
+    AuthVerdict: Refuse Disconnect;
+    MailVerdict: Accept Refuse Disconnect;
+    RcptVerdict: Accept Refuse Disconnect Discard;
+    DataVerdict: Accept Refuse Disconnect Discard;
+    RouteVerdict: Discard Hold Fail;
+    DeliverVerdict: Accept Discard Hold;
+    OutcomeVerdict: Hold Fail;
+    DsnVerdict: Accept;
+}
+
+impl Wait for RouteVerdict {
+    fn wait(time: Duration, reply: Option<Reply>) -> Self {
+        Self::Defer(crate::wit::on_route::Waiting { seconds: seconds(time), reply })
+    }
+}
+
+impl Wait for DeliverVerdict {
+    fn wait(time: Duration, reply: Option<Reply>) -> Self {
+        Self::Defer(crate::wit::on_deliver::Waiting { seconds: seconds(time), reply })
+    }
+}
+
+impl Fail for DeliverVerdict {
+    fn fail(reply: Option<Reply>) -> Self {
+        Self::Reject(reply)
+    }
 }
 
 /// Whole seconds as the host takes them; what is longer than 136 years is cut.

@@ -34,6 +34,7 @@ macro_rules! stage {
                 inline: $world,
                 with: {
                     "gatepost:policy/types@0.1.0": crate::wit::imports::gatepost::policy::types,
+                    "gatepost:policy/authentication@0.1.0": crate::wit::imports::gatepost::policy::authentication,
                     "gatepost:policy/message@0.1.0": crate::wit::imports::gatepost::policy::message,
                 },
                 additional_derives: [PartialEq, Eq],
@@ -53,6 +54,10 @@ stage!(
     "package gatepost:sdk-helo; world stage-helo { export gatepost:policy/on-helo@0.1.0; }"
 );
 stage!(
+    on_auth,
+    "package gatepost:sdk-auth; world stage-auth { export gatepost:policy/on-auth@0.1.0; }"
+);
+stage!(
     on_mail,
     "package gatepost:sdk-mail; world stage-mail { export gatepost:policy/on-mail@0.1.0; }"
 );
@@ -69,6 +74,18 @@ stage!(
     "package gatepost:sdk-route; world stage-route { export gatepost:policy/on-route@0.1.0; }"
 );
 stage!(
+    on_deliver,
+    "package gatepost:sdk-deliver; world stage-deliver { export gatepost:policy/on-deliver@0.1.0; }"
+);
+stage!(
     on_outcome,
     "package gatepost:sdk-outcome; world stage-outcome { export gatepost:policy/on-outcome@0.1.0; }"
+);
+stage!(
+    on_dsn,
+    "package gatepost:sdk-dsn; world stage-dsn { export gatepost:policy/on-dsn@0.1.0; }"
+);
+stage!(
+    on_disconnect,
+    "package gatepost:sdk-disconnect; world stage-disconnect { export gatepost:policy/on-disconnect@0.1.0; }"
 );

@@ -1,14 +1,19 @@
 //! Connection, envelope and content in memory, with the methods that the host's have.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{AuthInfo, Endpoint, Field, HostError, PartInfo, Recipient, SessionInfo, TlsInfo};
+use crate::authentication::{Results, Spf};
+use crate::{
+    AuthInfo, Endpoint, Field, HostError, NewRecipient, PartInfo, Recipient, SessionInfo, TlsInfo,
+};
 
 /// A connection. `Session::from("192.0.2.1")` is one of a stranger to the listener `mx`.
 pub struct Session {
     info: SessionInfo,
+    client_name: Option<String>,
     notes: Notes,
+    delay: Cell<u64>,
 }
 
 impl From<&str> for Session {
@@ -25,7 +30,7 @@ impl From<&str> for Session {
             tls: None,
             auth: None,
         };
-        Self { info, notes: Notes::default() }
+        Self { info, client_name: None, notes: Notes::default(), delay: Cell::new(0) }
     }
 }
 
@@ -54,7 +59,14 @@ impl Session {
         self
     }
 
-    /// The mail comes from another listener: `submission`, `lmtp`, `internal`.
+    /// The client has this verified name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.client_name = Some(name.to_owned());
+        self
+    }
+
+    /// The mail comes from another entrance: `submission`, `lmtp`, `local`, `notice`.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Self {
         origin.clone_into(&mut self.info.origin);
@@ -67,7 +79,23 @@ impl Session {
         self.info.clone()
     }
 
-    /// A note that lives as long as the connection. A plugin reads the notes of all
+    /// The name of the client that its address leads to and that leads back to it, once it is known.
+    pub fn client_name(&self) -> Option<String> {
+        self.client_name.clone()
+    }
+
+    /// Staged: the host waits before it sends the reply of this stage. Grant: `delay`.
+    pub fn delay_reply(&self, milliseconds: u32) -> Result<(), HostError> {
+        self.delay.set(self.delay.get() + u64::from(milliseconds));
+        Ok(())
+    }
+
+    /// How long replies were delayed in all, in milliseconds.
+    pub fn delayed(&self) -> u64 {
+        self.delay.get()
+    }
+
+    /// A note that lives as long as the connection, and then with its messages. A plugin reads the notes of all
     /// (`plugin-name/key`) and its own (`key`).
     pub fn note(&self, key: &str) -> Option<String> {
         self.notes.get(key)
@@ -85,8 +113,12 @@ impl Session {
 pub struct Transaction {
     reverse_path: RefCell<Option<String>>,
     recipients: RefCell<Vec<Recipient>>,
-    parameters: BTreeMap<String, String>,
+    parameters: RefCell<BTreeMap<String, String>>,
     notes: Notes,
+    origin: String,
+    tags: RefCell<BTreeSet<String>>,
+    priority: Cell<i8>,
+    spf: Vec<Spf>,
     edits: RefCell<Vec<String>>,
     denied: bool,
 }
@@ -98,8 +130,12 @@ impl From<&str> for Transaction {
                 Some(reverse_path.to_owned()).filter(|path| !path.is_empty()),
             ),
             recipients: RefCell::default(),
-            parameters: BTreeMap::new(),
+            parameters: RefCell::default(),
             notes: Notes::default(),
+            origin: "mx".to_owned(),
+            tags: RefCell::default(),
+            priority: Cell::new(0),
+            spf: Vec::new(),
             edits: RefCell::default(),
             denied: false,
         }
@@ -116,8 +152,22 @@ impl Transaction {
 
     /// A parameter of MAIL.
     #[must_use]
-    pub fn with_parameter(mut self, name: &str, value: &str) -> Self {
-        self.parameters.insert(name.to_uppercase(), value.to_owned());
+    pub fn with_parameter(self, name: &str, value: &str) -> Self {
+        self.parameters.borrow_mut().insert(name.to_uppercase(), value.to_owned());
+        self
+    }
+
+    /// The mail comes from another entrance: `submission`, `lmtp`, `local`, `notice`.
+    #[must_use]
+    pub fn from_origin(mut self, origin: &str) -> Self {
+        origin.clone_into(&mut self.origin);
+        self
+    }
+
+    /// What SPF says.
+    #[must_use]
+    pub fn with_spf(mut self, spf: Spf) -> Self {
+        self.spf.push(spf);
         self
     }
 
@@ -150,7 +200,27 @@ impl Transaction {
 
     /// A parameter of MAIL in upper case; an empty text where it stands without a value.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.parameters.get(name).cloned()
+        self.parameters.borrow().get(&name.to_uppercase()).cloned()
+    }
+
+    /// Where the mail comes from: as in [`SessionInfo`].
+    pub fn origin(&self) -> String {
+        self.origin.clone()
+    }
+
+    /// What SPF says about the reverse-path and HELO.
+    pub fn spf(&self) -> Vec<Spf> {
+        self.spf.clone()
+    }
+
+    /// Words that stay with the message.
+    pub fn tags(&self) -> Vec<String> {
+        self.tags.borrow().iter().cloned().collect()
+    }
+
+    /// -9 to 9; higher goes first.
+    pub fn priority(&self) -> i8 {
+        self.priority.get()
     }
 
     /// A note that stays with the message until its last delivery.
@@ -171,10 +241,61 @@ impl Transaction {
         Ok(())
     }
 
+    /// Staged: RET (RFC 3461 §4.3), `FULL` or `HDRS`. Grant: edit `reverse-path`.
+    pub fn set_return(&self, ret: Option<&str>) -> Result<(), HostError> {
+        self.set_parameter("RET", "set-return", ret)
+    }
+
+    /// Staged: ENVID (RFC 3461 §4.4). Grant: edit `reverse-path`.
+    pub fn set_envelope_id(&self, envid: Option<&str>) -> Result<(), HostError> {
+        self.set_parameter("ENVID", "set-envelope-id", envid)
+    }
+
+    fn set_parameter(&self, name: &str, what: &str, value: Option<&str>) -> Result<(), HostError> {
+        self.stage("reverse-path", format!("{what} {}", value.unwrap_or("none")))?;
+        let mut parameters = self.parameters.borrow_mut();
+        match value {
+            Some(value) => parameters.insert(name.to_owned(), value.to_owned()),
+            None => parameters.remove(name),
+        };
+        Ok(())
+    }
+
+    /// Staged: no delivery is tried before this time, in seconds since 1970. Grant for these three: edit `schedule`.
+    pub fn set_not_before(&self, time: u64) -> Result<(), HostError> {
+        self.stage("schedule", format!("set-not-before {time}"))
+    }
+
+    /// Staged: after this time it is given up.
+    pub fn set_expiry(&self, time: u64) -> Result<(), HostError> {
+        self.stage("schedule", format!("set-expiry {time}"))
+    }
+
+    /// Staged: -9 to 9.
+    pub fn set_priority(&self, priority: i8) -> Result<(), HostError> {
+        self.stage("schedule", format!("set-priority {priority}"))?;
+        self.priority.set(priority);
+        Ok(())
+    }
+
+    /// Staged. Grant for these two: edit `tags`.
+    pub fn add_tag(&self, tag: &str) -> Result<(), HostError> {
+        self.stage("tags", format!("add-tag {tag}"))?;
+        self.tags.borrow_mut().insert(tag.to_owned());
+        Ok(())
+    }
+
+    /// Staged: removes a tag.
+    pub fn remove_tag(&self, tag: &str) -> Result<(), HostError> {
+        self.stage("tags", format!("remove-tag {tag}"))?;
+        self.tags.borrow_mut().remove(tag);
+        Ok(())
+    }
+
     /// Staged. Grant for these three: edit `recipients`.
-    pub fn add_recipient(&self, address: &str) -> Result<(), HostError> {
-        self.stage("recipients", format!("add-recipient {address}"))?;
-        self.recipients.borrow_mut().push(recipient(address, address));
+    pub fn add_recipient(&self, new: &NewRecipient) -> Result<(), HostError> {
+        self.stage("recipients", format!("add-recipient {}", new.address))?;
+        self.recipients.borrow_mut().push(made(new, &new.address, None));
         Ok(())
     }
 
@@ -187,13 +308,14 @@ impl Transaction {
     }
 
     /// Staged: puts others in the place of one recipient.
-    pub fn replace_recipient(&self, address: &str, by: &[String]) -> Result<(), HostError> {
+    pub fn replace_recipient(&self, address: &str, by: &[NewRecipient]) -> Result<(), HostError> {
         let position = self.position(address)?;
-        self.stage("recipients", format!("replace-recipient {address} {}", by.join(",")))?;
+        let names: Vec<&str> = by.iter().map(|new| new.address.as_str()).collect();
+        self.stage("recipients", format!("replace-recipient {address} {}", names.join(",")))?;
         let mut recipients = self.recipients.borrow_mut();
-        let original = recipients.remove(position).original;
+        let old = recipients.remove(position);
         recipients
-            .splice(position..position, by.iter().map(|address| recipient(address, &original)));
+            .splice(position..position, by.iter().map(|new| made(new, &old.original, Some(&old))));
         Ok(())
     }
 
@@ -201,6 +323,12 @@ impl Transaction {
     pub fn set_route(&self, address: &str, route: &str) -> Result<(), HostError> {
         self.position(address)?;
         self.stage("route", format!("set-route {address} {route}"))
+    }
+
+    /// Staged: what the copy for this recipient demands of TLS. Grant: edit `route`.
+    pub fn set_tls(&self, address: &str, demand: &str) -> Result<(), HostError> {
+        self.position(address)?;
+        self.stage("route", format!("set-tls {address} {demand}"))
     }
 
     fn position(&self, address: &str) -> Result<usize, HostError> {
@@ -221,6 +349,7 @@ impl Transaction {
 /// A message. `Content::from("Subject: x\n\nbody")` takes header fields, an empty line and a body.
 /// It knows neither MIME nor RFC 2047: the host does.
 pub struct Content {
+    results: Option<Results>,
     raw_header: String,
     fields: RefCell<Vec<Field>>,
     body: RefCell<Vec<u8>>,
@@ -236,6 +365,7 @@ impl From<&str> for Content {
             Some(Field { name: name.to_owned(), value: value.trim().to_owned() })
         };
         Self {
+            results: None,
             raw_header: format!("{}\r\n", header.trim_end().replace('\n', "\r\n")),
             fields: RefCell::new(unfolded.lines().filter_map(field).collect()),
             body: RefCell::new(body.replace('\n', "\r\n").into_bytes()),
@@ -244,6 +374,30 @@ impl From<&str> for Content {
 }
 
 impl Content {
+    /// What the host's own checks of the sender say.
+    #[must_use]
+    pub fn with_results(mut self, results: Results) -> Self {
+        self.results = Some(results);
+        self
+    }
+
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        let mut octets = format!("{}\r\n", self.raw_header).into_bytes();
+        octets.extend_from_slice(&self.body.borrow());
+        octets
+    }
+
+    /// What the host's own checks of the sender say; `None` where it does not check.
+    pub fn authentication(&self) -> Option<Results> {
+        self.results.clone()
+    }
+
+    /// The fields of this name with their line ends. This content does not keep folds: the host does.
+    pub fn raw_header(&self, name: &str) -> Vec<Vec<u8>> {
+        let fields = self.header(name);
+        fields.iter().map(|value| format!("{name}: {value}\r\n").into_bytes()).collect()
+    }
+
     /// Octets of the whole content.
     pub fn size(&self) -> u64 {
         self.raw_header.len() as u64 + 2 + self.body_size()
@@ -315,6 +469,15 @@ impl Content {
         Ok(())
     }
 
+    /// Puts a field below so many others.
+    pub fn insert_header(&self, position: u32, name: &str, value: &str) -> Result<(), HostError> {
+        let field = field(name, value)?;
+        let mut fields = self.fields.borrow_mut();
+        let position = fields.len().min(position as usize);
+        fields.insert(position, field);
+        Ok(())
+    }
+
     /// Gives the n-th field of this name another value.
     pub fn replace_header(&self, name: &str, index: u32, value: &str) -> Result<(), HostError> {
         let new = field(name, value)?;
@@ -369,6 +532,17 @@ impl Notes {
             Some(value) => self.0.borrow_mut().insert(key.to_owned(), value.to_owned()),
             None => self.0.borrow_mut().remove(key),
         };
+    }
+}
+
+fn made(new: &NewRecipient, original: &str, old: Option<&Recipient>) -> Recipient {
+    let (notify, orcpt) =
+        old.map_or((None, None), |old| (old.notify.clone(), old.original_recipient.clone()));
+    Recipient {
+        address: new.address.clone(),
+        original: original.to_owned(),
+        notify: new.notify.clone().or(notify),
+        original_recipient: new.original_recipient.clone().or(orcpt),
     }
 }
 
