@@ -42,16 +42,20 @@ impl Router {
             self.policy.as_ref().and_then(|host| ask_at(&host.current(), Stage::Route, message));
         let mut routings = Vec::with_capacity(message.pending().len());
         for recipient in message.pending() {
+            // Policy refused it after the client was told 250: there is nothing to ask any more.
+            if let Some(refusal) = &recipient.refusal {
+                routings.push(tell_failed(message, recipient, refusal.clone()));
+                continue;
+            }
             let verdict = match &mut asked {
                 Some(queued) => self.ask(queued, message, recipient).await,
                 None => RouteVerdict::Next,
             };
             let routing = self.decide(verdict, recipient);
-            if let Routing::Fail(reply) = &routing {
-                let failed = Outcome::Failed { reply: reply.clone(), peer: None, quiet: false };
-                report::tell(message, recipient, &failed, "route");
-            }
-            routings.push(routing);
+            routings.push(match routing {
+                Routing::Fail(reply) => tell_failed(message, recipient, reply),
+                other => other,
+            });
         }
         routings
     }
@@ -101,6 +105,12 @@ impl Router {
     }
 }
 
+fn tell_failed(message: &Message, recipient: &QueuedRecipient, reply: Reply) -> Routing {
+    let failed = Outcome::Failed { reply: reply.clone(), peer: None, quiet: false };
+    report::tell(message, recipient, &failed, "route");
+    Routing::Fail(reply)
+}
+
 /// By MX, or to the host behind an address literal.
 fn direct(host: &smtp::Host, port: u16) -> Route {
     match Route::direct(host) {
@@ -133,7 +143,7 @@ fn transaction(message: &Message) -> policy::Transaction {
             original: recipient.original.clone(),
             parameters: recipient.parameters.clone(),
             route: recipient.hint.clone(),
-            tls: None,
+            tls: recipient.tls,
             verdict: None,
         })
         .collect();

@@ -1,6 +1,8 @@
 //! The answers to the machine's questions: first the rules of the host, then policy, in the order of `README.md`.
 
-use policy::{AuthInfo, Ruling, Stage, Verdict};
+use std::time::Duration;
+
+use policy::{AuthInfo, AuthVerdict, Ruling, Stage, Verdict};
 use smtp::server::{Answer, Credentials, Question};
 use smtp::{MailParameters, Recipient, Reply, ReversePath};
 use tracing::{debug, info};
@@ -22,10 +24,13 @@ impl Session {
         match question {
             Question::Connect => {
                 let ruling = self.policy.connect().await;
+                wait(ruling.delay).await;
                 self.plain_answer(&ruling)
             }
             Question::Helo { name, extended } => {
+                self.tell_client_name().await;
                 let ruling = self.policy.helo(&name, extended).await;
+                wait(ruling.delay).await;
                 self.helo = Some(Helo { name, extended });
                 self.plain_answer(&ruling)
             }
@@ -52,7 +57,52 @@ impl Session {
         }
     }
 
+    /// AUTH: policy, and if it has no opinion, the users of the configuration.
     async fn auth(&mut self, credentials: Credentials) -> Answer {
+        let ruling = self
+            .policy
+            .auth(policy::Login {
+                mechanism: credentials.mechanism.to_string(),
+                identity: credentials.identity.clone(),
+                authorization: credentials.authorization.clone(),
+                password: credentials.password.clone(),
+            })
+            .await;
+        wait(ruling.delay).await;
+        let plugin = ruling.plugin.as_deref();
+        let (reply, closes) = match ruling.verdict {
+            AuthVerdict::Next => return self.check_password(credentials).await,
+            AuthVerdict::Success(identity) => {
+                self.log_in(identity, credentials.mechanism.to_string(), plugin);
+                return Answer::Proceed;
+            }
+            AuthVerdict::Refuse(reply) => (reply, false),
+            AuthVerdict::Disconnect(reply) => (reply, true),
+        };
+        let Credentials { mechanism, identity, .. } = credentials;
+        info!(identity, %mechanism, plugin, reply = reply.to_string(), "login refused");
+        if closes {
+            return Answer::Disconnect(reply);
+        }
+        self.slow_down().await;
+        Answer::Refuse(reply)
+    }
+
+    fn log_in(&mut self, identity: String, mechanism: String, plugin: Option<&str>) {
+        info!(identity, mechanism, plugin, "logged in");
+        self.policy.set_auth(AuthInfo { mechanism, identity: identity.clone() });
+        self.login = Some(identity);
+    }
+
+    /// Somebody may be guessing.
+    async fn slow_down(&mut self) {
+        self.wrong_passwords += 1;
+        if self.wrong_passwords >= WRONG_PASSWORDS_WITHOUT_PAUSE {
+            tokio::time::sleep(self.house.config.limits.wrong_password).await;
+        }
+    }
+
+    async fn check_password(&mut self, credentials: Credentials) -> Answer {
         let Credentials { mechanism, authorization, identity, password } = credentials;
         let login = self.house.config.users.verify(&identity, password).await;
         let reply = match login {
@@ -60,12 +110,7 @@ impl Session {
             Login::Right
                 if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) =>
             {
-                info!(identity, %mechanism, "logged in");
-                self.policy.set_auth(AuthInfo {
-                    mechanism: mechanism.to_string(),
-                    identity: identity.clone(),
-                });
-                self.login = Some(identity);
+                self.log_in(identity, mechanism.to_string(), None);
                 return Answer::Proceed;
             }
             Login::Right => refusal::wrong_authorization(),
@@ -73,11 +118,15 @@ impl Session {
             Login::Failed => refusal::login_failed(),
         };
         info!(identity, %mechanism, reply = reply.to_string(), "login refused");
-        self.wrong_passwords += 1;
-        if self.wrong_passwords >= WRONG_PASSWORDS_WITHOUT_PAUSE {
-            tokio::time::sleep(self.house.config.limits.wrong_password).await;
-        }
+        self.slow_down().await;
         Answer::Refuse(reply)
+    }
+
+    /// The client's name, as soon as it is known.
+    pub(crate) async fn tell_client_name(&mut self) {
+        if let Some(name) = self.client_name.get().await {
+            self.policy.set_client_name(&name);
+        }
     }
 
     /// MAIL: the sender's form (submission only), room in the queue, policy.
@@ -101,7 +150,9 @@ impl Session {
             self.transaction = Some(transaction);
             return Answer::Refuse(self.refuse_transaction(&reply, None));
         }
+        self.tell_client_name().await;
         let ruling = self.policy.mail(&mut transaction.policy).await;
+        wait(ruling.delay).await;
         self.transaction = Some(transaction);
         match ruling.verdict {
             Verdict::Pass | Verdict::Quarantine(_) => Answer::Proceed,
@@ -142,6 +193,7 @@ impl Session {
         };
         let before = transaction.policy.recipients.len();
         let ruling = self.policy.rcpt(&mut transaction.policy, recipient.clone()).await;
+        wait(ruling.delay).await;
         self.transaction = Some(transaction);
         match ruling.verdict {
             Verdict::Pass | Verdict::Quarantine(_) => match self.check_recipients(before) {
@@ -282,6 +334,13 @@ impl Session {
             time: now(),
         });
         self.house.rooms.journal.record(entry);
+    }
+}
+
+/// What plugins want a reply to wait. Nobody else waits with it.
+pub(crate) async fn wait(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -1,21 +1,24 @@
 //! The end of data in five steps: receive → watch → ask → edit → commit. Content streams through [`Incoming`] into the
 //! queue's draft; it is never whole in memory when it is large.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Composed, Header, Watch};
-use policy::{ContentView, Stage, Verdict};
+use policy::{ContentView, RecipientVerdict, Stage, Verdict};
 use queue::{Accept, Draft, Priority, Receipt};
 use smtp::server::Answer;
 use smtp::{Envelope, Recipient, Reply};
 use tokio::time::{Duration, Instant};
 use tracing::{error, info};
 
+use crate::answer::wait;
 use crate::config::Limits;
 use crate::counters;
 use crate::error::Error;
+use crate::fold::{Fates, Folded};
+use crate::house::now;
 use crate::refusal;
 use crate::rules;
 use crate::session::Session;
@@ -84,15 +87,27 @@ pub(crate) async fn end_of_data(session: &mut Session) -> Answer {
         Ok(taken) => tell_taken(session, &transaction, &taken, asked.elapsed()),
         Err(refusal) => tell_refused(session, &mut transaction, &refusal),
     };
+    let each = each_reply(session, &transaction, &reply);
     session.tell(transaction, fate, Some(reply.clone()));
     counters::end_of_data(asked.elapsed());
     match (disconnect, session.is_lmtp()) {
         (true, _) => Answer::Disconnect(reply),
         // RFC 2033 §4.2: one reply for each recipient that was accepted.
-        (false, true) => Answer::Each(vec![reply; recipients]),
+        (false, true) => Answer::Each(each.unwrap_or_else(|| vec![reply; recipients])),
         (false, false) if reply.is_positive() => Answer::Accepted(reply),
         (false, false) => Answer::Refuse(reply),
     }
+}
+
+/// Over LMTP, where policy decided about single recipients: what each of them hears.
+fn each_reply(session: &Session, transaction: &Transaction, reply: &Reply) -> Option<Vec<Reply>> {
+    let fates = transaction.fates.as_ref()?;
+    let envelope = session.machine.envelope()?;
+    let reply_to = |recipient: &Recipient| match fates.refusal(&recipient.path) {
+        Some(refusal) => refusal::with_id(refusal, transaction.policy.id),
+        None => reply.clone(),
+    };
+    Some(envelope.recipients.iter().map(reply_to).collect())
 }
 
 /// The five steps.
@@ -151,7 +166,12 @@ async fn ask(
         ));
     }
     let content = Arc::new(ContentView::new(header.clone(), draft.octets()));
+    session.tell_client_name().await;
     let ruling = session.policy.data(&mut transaction.policy, content).await;
+    wait(ruling.delay).await;
+    if let Some(fates) = Fates::of(&transaction.policy.recipients, &ruling.verdict) {
+        return settle(session, transaction, fates, ruling.plugin);
+    }
     let (reply, disconnect) = match ruling.verdict {
         Verdict::Pass => return check_recipients(session, transaction),
         Verdict::Quarantine(name) => {
@@ -163,6 +183,49 @@ async fn ask(
         Verdict::Drop => (refusal::broken(), true),
     };
     Err(Refusal { reply, rule: None, plugin: ruling.plugin, disconnect })
+}
+
+/// Policy decided about single recipients.
+fn settle(
+    session: &Session,
+    transaction: &mut Transaction,
+    fates: Fates,
+    plugin: Option<Arc<str>>,
+) -> Result<Asked, Refusal> {
+    let refused = |reply| Refusal { reply, rule: None, plugin: plugin.clone(), disconnect: false };
+    let lmtp = session.is_lmtp();
+    match fates.fold() {
+        Folded::Refuse(reply) if !lmtp => return Err(refused(reply)),
+        Folded::Refuse(reply) if !fates.any_takes() => {
+            // Each has its own reply all the same: the first stands for the message in the log.
+            transaction.fates = Some(fates);
+            return Err(refused(reply));
+        }
+        Folded::Refuse(_) | Folded::Take => {}
+    }
+    let (mut kept, mut verdicts) = (Vec::new(), Vec::new());
+    for (recipient, verdict) in transaction.policy.recipients.drain(..).zip(fates.verdicts()) {
+        let keep = match verdict {
+            RecipientVerdict::Accept | RecipientVerdict::Quarantine(_) => true,
+            // Over LMTP the client was told, and tells the sender; over SMTP nobody else can (RFC 5321 §6.1).
+            RecipientVerdict::Refuse(_) => !lmtp,
+            RecipientVerdict::Discard => false,
+        };
+        if keep {
+            kept.push(recipient);
+            verdicts.push(verdict.clone());
+        }
+    }
+    transaction.policy.recipients = kept;
+    for (index, verdict) in verdicts.into_iter().enumerate() {
+        match verdict {
+            RecipientVerdict::Quarantine(name) => drop(transaction.holds.insert(index, name)),
+            RecipientVerdict::Refuse(reply) => drop(transaction.refusals.insert(index, reply)),
+            RecipientVerdict::Accept | RecipientVerdict::Discard => {}
+        }
+    }
+    transaction.fates = Some(fates);
+    check_recipients(session, transaction)
 }
 
 /// Plugins may have changed the recipients once more.
@@ -194,6 +257,10 @@ async fn commit(
 ) -> Result<Receipt, Refusal> {
     let policy = &transaction.policy;
     let recipients = policy.recipients.iter();
+    // A note of the session goes with its messages; the message's own wins.
+    let mut notes: BTreeMap<String, String> =
+        session.policy.notes().map(|(key, value)| (key.clone(), value.clone())).collect();
+    notes.extend(policy.notes.clone());
     let accept = Accept {
         envelope: Envelope {
             reverse_path: policy.reverse_path.clone(),
@@ -210,7 +277,7 @@ async fn commit(
         body: composed.body,
         received: transaction.began,
         hold,
-        notes: policy.notes.clone(),
+        notes,
         routes: (recipients.clone().enumerate())
             .filter_map(|(index, recipient)| Some((index, recipient.route.clone()?)))
             .collect(),
@@ -223,10 +290,18 @@ async fn commit(
         peer: session.peer.ip(),
         session: session.id.to_string(),
         user: session.login.clone(),
-        tags: BTreeSet::new(),
-        priority: Priority::default(),
-        not_before: None,
-        lifetime: None,
+        tags: policy.tags.clone(),
+        priority: Priority::new(policy.priority),
+        not_before: policy.not_before,
+        // What is over already is tried once, and then given up.
+        lifetime: policy
+            .expiry
+            .map(|expiry| expiry.duration_since(now()).unwrap_or(Duration::from_secs(1))),
+        holds: transaction.holds.clone(),
+        refusals: transaction.refusals.clone(),
+        tls: (policy.recipients.iter().enumerate())
+            .filter_map(|(index, recipient)| Some((index, recipient.tls?)))
+            .collect(),
     };
     session
         .house

@@ -10,6 +10,7 @@ mod content;
 mod counters;
 mod credentials;
 mod error;
+mod fold;
 mod house;
 mod listener;
 mod networks;

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use message::Id;
 use net::Stream;
 use smtp::Reply;
-use smtp::server::{Output, Protocol, Server, Settings};
+use smtp::server::{Answer, Output, Protocol, Server, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) login: Option<String>,
     pub(crate) wrong_passwords: u32,
     pub(crate) transaction: Option<Transaction>,
+    /// How the session ends if nothing else is known of it, in the words of the plugin contract.
+    ending: &'static str,
     /// A transaction that the machine ended, until the reply to its client tells how.
     gone: Option<Transaction>,
     stream: Option<Stream>,
@@ -116,6 +118,7 @@ impl Session {
             login: None,
             wrong_passwords: 0,
             transaction: None,
+            ending: "quit",
             gone: None,
             stream: Some(stream),
             phase,
@@ -132,17 +135,32 @@ impl Session {
         let began = Instant::now();
         async {
             counters::session_began(&self.entrance.config.name);
-            match contain(self.converse()).await {
-                Ok(Ok(())) => debug!("session ended"),
-                Ok(Err(End::Stopped)) => self.say_last(&refusal::shutting_down()).await,
-                Ok(Err(end)) => debug!("session ended: {end}"),
+            let how = match contain(self.converse()).await {
+                Ok(Ok(())) => {
+                    debug!("session ended");
+                    self.ending
+                }
+                Ok(Err(End::Stopped)) => {
+                    self.say_last(&refusal::shutting_down()).await;
+                    "shutdown"
+                }
+                Ok(Err(end)) => {
+                    debug!("session ended: {end}");
+                    "lost"
+                }
                 Err(panic) => {
                     error!("a bug ended the session: {panic}");
                     self.say_last(&refusal::broken()).await;
+                    "error"
                 }
-            }
+            };
             self.tell_gone(b"");
             self.end_transaction(Fate::Abandoned, None);
+            // The client is gone, or hears nothing any more: it need not wait for this.
+            drop(self.stream.take());
+            if how != "error" {
+                self.policy.disconnect(how).await;
+            }
             counters::session_ended(&self.entrance.config.name, began.elapsed());
         }
         .instrument(span)
@@ -161,6 +179,9 @@ impl Session {
                 Some(Output::Ask(question)) => {
                     self.tell_gone(b"");
                     let answer = self.decide(question).await;
+                    if matches!(answer, Answer::Disconnect(_) | Answer::Drop) {
+                        self.ending = "refused";
+                    }
                     self.machine.handle_answer(answer);
                 }
                 Some(Output::Content(piece)) => self.take_in(piece).await,
@@ -175,24 +196,31 @@ impl Session {
     /// Waits for the client, the server's end or the deadline, whichever is first.
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
-        let Self { stream, machine, phase, .. } = self;
+        let Self { stream, machine, phase, ending, .. } = self;
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
         };
         machine.input().reserve(READ_OCTETS);
         tokio::select! {
             read = timeout_at(deadline, stream.read_buf(machine.input())) => match read {
-                Ok(Ok(0)) => machine.handle_eof(),
+                Ok(Ok(0)) => {
+                    *ending = "lost";
+                    machine.handle_eof();
+                }
                 Ok(Ok(octets)) => {
                     trace!(octets, "read");
                     machine.handle_input();
                 }
                 Ok(Err(source)) => return Err(End::Lost(source)),
                 Err(_) if self.until.is_some_and(|until| until <= deadline) => return Err(End::Stopped),
-                Err(_) => machine.handle_timeout(),
+                Err(_) => {
+                    *ending = "timeout";
+                    machine.handle_timeout();
+                }
             },
             until = Phase::draining(phase), if self.until.is_none() => {
                 self.until = Some(until);
+                *ending = "shutdown";
                 machine.handle_shutdown();
             }
         }
@@ -313,26 +341,34 @@ impl Session {
 }
 
 /// The client's verified name, looked up beside the conversation; a Received field takes it if it has come by then.
-pub(crate) struct ClientName(Option<tokio::task::JoinHandle<Option<String>>>);
+pub(crate) struct ClientName {
+    task: Option<tokio::task::JoinHandle<Option<String>>>,
+    known: Option<String>,
+}
 
 impl ClientName {
     fn look_up(house: &House, role: Role, peer: &Peer) -> Self {
-        let (Some(ip), Role::Mx) = (peer.ip(), role) else { return Self(None) };
+        let (Some(ip), Role::Mx) = (peer.ip(), role) else {
+            return Self { task: None, known: None };
+        };
         let resolver = house.rooms.resolver.clone();
-        Self(Some(tokio::spawn(
-            async move { resolver.names_of(ip).await.ok()?.into_iter().next() },
-        )))
+        let task =
+            tokio::spawn(async move { resolver.names_of(ip).await.ok()?.into_iter().next() });
+        Self { task: Some(task), known: None }
     }
 
+    /// Does not wait: it is there, or it is not.
     pub(crate) async fn get(&mut self) -> Option<String> {
-        let task = self.0.take_if(|task| task.is_finished())?;
-        task.await.ok()?
+        if let Some(task) = self.task.take_if(|task| task.is_finished()) {
+            self.known = task.await.ok().flatten();
+        }
+        self.known.clone()
     }
 }
 
 impl Drop for ClientName {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some(task) = &self.task {
             task.abort();
         }
     }

@@ -1,6 +1,7 @@
 //! One mail transaction (RFC 5321 §3.3): what MAIL began and the end of data, RSET or a lost connection ends.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use policy::trace::Entry;
@@ -9,6 +10,7 @@ use queue::Draft;
 use smtp::{ForwardPath, Reply};
 
 use crate::content::Incoming;
+use crate::fold::Fates;
 
 /// A transaction and everything that was decided about it.
 pub(crate) struct Transaction {
@@ -24,6 +26,12 @@ pub(crate) struct Transaction {
     pub(crate) draft: Option<Draft>,
     /// The content, from DATA on.
     pub(crate) incoming: Option<Incoming>,
+    /// What policy decided about single recipients at the end of data.
+    pub(crate) fates: Option<Fates>,
+    /// Recipients that are held, by their place among those that are kept, and under which name.
+    pub(crate) holds: BTreeMap<usize, String>,
+    /// Recipients whose refusal the sender has to be told of.
+    pub(crate) refusals: BTreeMap<usize, Reply>,
     /// The last refusal.
     pub(crate) refused: Option<Reply>,
 }
@@ -37,6 +45,9 @@ impl Transaction {
             discard: false,
             draft: Some(draft),
             incoming: None,
+            fates: None,
+            holds: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             refused: None,
         }
     }

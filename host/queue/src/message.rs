@@ -10,6 +10,7 @@ use message::{Body, Id};
 use serde::{Deserialize, Serialize};
 use smtp::{
     Envelope, ForwardPath, MailParameters, Mailbox, RcptParameters, Reply, ReversePath, Route,
+    TlsDemand,
 };
 
 use crate::priority::Priority;
@@ -51,6 +52,13 @@ pub struct Accept {
     pub not_before: Option<SystemTime>,
     /// Given up after so long a wait, instead of what the schedule says.
     pub lifetime: Option<Duration>,
+    /// Recipients that are held from the beginning, by position in the envelope, and the names of their holds.
+    pub holds: BTreeMap<usize, String>,
+    /// Recipients that policy refused after the client was told 250, by position in the envelope: they fail with this
+    /// reply, and the sender is told.
+    pub refusals: BTreeMap<usize, Reply>,
+    /// What recipients demand of TLS, by position in the envelope.
+    pub tls: BTreeMap<usize, TlsDemand>,
 }
 
 impl Accept {
@@ -74,6 +82,9 @@ impl Accept {
             priority: Priority::default(),
             not_before: None,
             lifetime: None,
+            holds: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            tls: BTreeMap::new(),
         }
     }
 }
@@ -267,6 +278,12 @@ pub struct QueuedRecipient {
     /// When the last attempt ended.
     #[serde(default, with = "epoch::option", skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<SystemTime>,
+    /// Policy refused it after the client was told 250: nothing is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Reply>,
+    /// What its copy demands of TLS, whatever the route says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsDemand>,
     /// The route that policy demanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Route>,

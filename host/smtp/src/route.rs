@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::{AddressLiteral, Domain, Host};
 use crate::text::serde_as_text;
 
@@ -58,7 +60,10 @@ impl Route {
 }
 
 /// How much TLS a host must speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum TlsDemand {
     /// STARTTLS if it is offered, without looking at the certificate; else in the clear (RFC 7435).
     #[default]

@@ -114,7 +114,12 @@ fn queued(
                 original: accept.originals.remove(&index).unwrap_or_else(|| recipient.path.clone()),
                 path: recipient.path,
                 parameters: recipient.parameters,
-                state: RecipientState::Pending,
+                state: match accept.holds.remove(&index) {
+                    Some(name) => RecipientState::Held(name),
+                    None => RecipientState::Pending,
+                },
+                refusal: accept.refusals.remove(&index),
+                tls: accept.tls.remove(&index),
                 attempts: 0,
                 last: None,
                 last_peer: None,
