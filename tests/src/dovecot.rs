@@ -56,6 +56,11 @@ impl Dovecot {
         self.folder.path().join("run/lmtp")
     }
 
+    /// The socket of its authentication, for clients.
+    pub fn auth_socket(&self) -> PathBuf {
+        self.folder.path().join("run/auth-client")
+    }
+
     /// The port of IMAP.
     pub fn imap_port(&self) -> u16 {
         self.imap

@@ -242,7 +242,8 @@ pub fn program() -> &'static Path {
 
 fn build(folder: &Path) {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--package", "daemon", "--bin", "gatepost"]).current_dir(root());
+    // With the tests and without `--package`, so that no dependency is built with other features once more.
+    command.args(["build", "--tests", "--bin", "gatepost"]).current_dir(root());
     if folder.ends_with("release") {
         command.arg("--release");
     }

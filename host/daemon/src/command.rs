@@ -42,7 +42,7 @@ enum Command {
     Plugin(plugin::Plugin),
     /// Say what each stage and plugin decided for a message, and why
     Why(why::Why),
-    /// Make password hashes for [[user]]
+    /// Add, change, list and remove those who may log in
     User(user::User),
     /// Compile a component from stdin to stdout: what the server starts for each plugin it does not know yet
     #[command(hide = true)]

@@ -15,8 +15,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use inbound::{LoginLimits, Secret, SendAs};
 use ipnet::IpNet;
 use policy::{BreakerConfig, CompilerLimits, PluginLimits};
+use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 use toml::de::DeTable;
 
@@ -43,8 +45,10 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The domains whose mailboxes are here.
     pub(crate) domains: Vec<LocalDomain>,
-    /// Who may log in.
+    /// Who may log in: those of this file, then those of the users' file.
     pub(crate) users: Vec<User>,
+    /// How logins are checked.
+    pub(crate) logins: Logins,
     /// Networks that may relay without logging in.
     pub(crate) relay_from: Vec<IpNet>,
     /// Where mail to other domains goes, first match first; MX if none fits.
@@ -162,13 +166,28 @@ pub(crate) struct LocalDomain {
     pub(crate) subaddress: Option<char>,
 }
 
-/// `[[user]]`
+/// `[[user]]`, here and in the users' file.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     /// The name to log in with.
     pub(crate) name: String,
-    /// An argon2 hash in PHC form, as `gatepost user hash` makes it.
-    pub(crate) password: String,
+    /// A hash: argon2 as `gatepost user hash` makes it, bcrypt, or sha512-crypt.
+    pub(crate) password: Secret,
+    /// What SCRAM is held with; without it the user logs in by PLAIN and LOGIN only.
+    pub(crate) scram: Option<ScramVerifier>,
+    /// Addresses that the user may send as besides its own: `a@b`, `@domain`, `*`.
+    pub(crate) may_send_as: Vec<SendAs>,
+}
+
+/// `[logins]`
+#[derive(Clone, Debug)]
+pub(crate) struct Logins {
+    /// The users' file, which `gatepost user` writes; it need not be there.
+    pub(crate) file: PathBuf,
+    /// The auth-client socket of a Dovecot that knows further users.
+    pub(crate) dovecot: Option<PathBuf>,
+    /// How many logins may fail.
+    pub(crate) limits: LoginLimits,
 }
 
 /// `[[route]]`
@@ -362,9 +381,36 @@ impl Config {
         }
         let config = sections::read(&Reader::root(&source, table.get_ref()), file);
         match (config, source.into_faults()) {
-            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (Some(config), faults) if faults.is_empty() => config.with_users_file(),
             (_, faults) => Err(faults),
         }
+    }
+
+    /// Adds the users of the users' file, if there is one.
+    fn with_users_file(mut self) -> Result<Self, Vec<Fault>> {
+        let file = self.logins.file.clone();
+        let fault = |message: String| {
+            vec![Fault { file: file.clone(), line: 1, key: String::new(), message }]
+        };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
+            Err(error) => return Err(fault(format!("can't read this file: {error}"))),
+        };
+        let source = Source::new(&file, &text);
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        for error in &errors {
+            source.fault(error.span().map_or(0, |span| span.start), "", error.message());
+        }
+        self.users.extend(sections::users(&Reader::root(&source, table.get_ref())));
+        let mut names = BTreeSet::new();
+        for user in &self.users {
+            if !names.insert(user.name.to_ascii_lowercase()) {
+                source.fault(0, "user", format!("the name \"{}\" stands twice", user.name));
+            }
+        }
+        let faults = source.into_faults();
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
     /// A folder below [`Config::data`].

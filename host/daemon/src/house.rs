@@ -164,7 +164,8 @@ impl House {
             .files()
             .iter()
             .flat_map(|files| [files.certificate.clone(), files.key.clone()]);
-        std::iter::once(config.file.clone())
+        [config.file.clone(), config.logins.file.clone()]
+            .into_iter()
             .chain(components)
             .chain(tables)
             .chain(certificates)

@@ -1,10 +1,12 @@
 //! From the checked configuration to what each room takes, and to what people read about it.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
-use inbound::{Credentials, ListenerConfig};
+use anyhow::{Context as _, Result, anyhow, bail};
+use inbound::{Directory, ListenerConfig, Users};
 use net::tls::{CertifiedFiles, self_signed};
 use net::{Hosts, Resolver, ResolverOptions};
 use policy::{BreakerState, DnsGrant, LoadError, PluginConfig, PluginInfo, TableSource};
@@ -44,21 +46,62 @@ fn local_delivery(domain: &config::LocalDomain) -> Result<LocalDelivery> {
 
 /// Where mail comes in.
 pub(crate) fn inbound(config: &Config, local: Arc<LocalDomains>) -> Result<inbound::Config> {
-    let users = config.users.iter().map(|user| (user.name.clone(), user.password.clone()));
     let mut limits = inbound::Limits {
         sessions: config.limits.connections,
         sessions_per_address: config.limits.connections_per_address,
         ..inbound::Limits::default()
     };
+    limits.logins = config.logins.limits.clone();
     limits.content.header_octets = usize::try_from(config.limits.header).unwrap_or(usize::MAX);
     Ok(inbound::Config {
         hostname: config.hostname.clone(),
         listeners: config.listeners.iter().map(|from| listener(from, &config.limits)).collect(),
-        local,
-        users: Arc::new(Credentials::new(users).context("[[user]]")?),
-        relay_from: config.relay_from.iter().copied().collect(),
+        directory: directory(config, local)?,
         limits,
     })
+}
+
+/// Whom the entrance knows.
+pub(crate) fn directory(config: &Config, local: Arc<LocalDomains>) -> Result<Directory> {
+    let users = config.users.iter().map(|user| inbound::User {
+        name: user.name.clone(),
+        password: user.password.clone(),
+        scram: user.scram.clone(),
+        may_send_as: user.may_send_as.clone(),
+    });
+    let users = Users::new(users, config.logins.dovecot.clone(), login_secret(config)?);
+    let relay_from = config.relay_from.iter().copied().collect();
+    Ok(Directory { local, users: Arc::new(users), relay_from })
+}
+
+/// What SCRAM answers unknown users with: made at the first start, so that it stays the same.
+fn login_secret(config: &Config) -> Result<[u8; 32]> {
+    let path = config.folder("login-secret");
+    match std::fs::read(&path) {
+        Ok(octets) => octets.try_into().map_err(|_| {
+            anyhow!("{} is not 32 octets long; remove it and it is made anew", path.display())
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = Users::new_secret();
+            write_private(&path, &secret)
+                .with_context(|| format!("can't write {}", path.display()))?;
+            Ok(secret)
+        }
+        Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+    }
+}
+
+/// Writes a file that only we can read, whole or not at all.
+pub(crate) fn write_private(path: &Path, octets: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    // (A temporary file is made with the permissions 0600.)
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(octets)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn listener(from: &config::Listener, limits: &config::Limits) -> ListenerConfig {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use policy::{AuthInfo, AuthVerdict, Ruling, Stage, Verdict};
-use smtp::server::{Answer, Credentials, Question};
+use policy::{Ruling, Stage, Verdict};
+use smtp::server::{Answer, Question};
 use smtp::{MailParameters, Recipient, Reply, ReversePath};
 use tracing::{debug, info};
 
 use crate::content::{self, Incoming};
 use crate::counters;
-use crate::credentials::Login;
+use crate::config::Directory;
 use crate::error::Error;
 use crate::house::now;
 use crate::refusal;
@@ -34,6 +34,7 @@ impl Session {
                 self.helo = Some(Helo { name, extended });
                 self.plain_answer(&ruling)
             }
+            Question::Verifier { identity } => self.verifier(&identity),
             Question::Auth(credentials) => self.auth(credentials).await,
             Question::Mail { reverse_path, parameters } => {
                 self.mail(reverse_path, parameters).await
@@ -55,71 +56,6 @@ impl Session {
             Verdict::Disconnect(reply) => Answer::Disconnect(reply.clone()),
             Verdict::Drop => Answer::Drop,
         }
-    }
-
-    /// AUTH: policy, and if it has no opinion, the users of the configuration.
-    async fn auth(&mut self, credentials: Credentials) -> Answer {
-        let ruling = self
-            .policy
-            .auth(policy::Login {
-                mechanism: credentials.mechanism.to_string(),
-                identity: credentials.identity.clone(),
-                authorization: credentials.authorization.clone(),
-                password: credentials.password.clone(),
-            })
-            .await;
-        wait(ruling.delay).await;
-        let plugin = ruling.plugin.as_deref();
-        let (reply, closes) = match ruling.verdict {
-            AuthVerdict::Next => return self.check_password(credentials).await,
-            AuthVerdict::Success(identity) => {
-                self.log_in(identity, credentials.mechanism.to_string(), plugin);
-                return Answer::Proceed;
-            }
-            AuthVerdict::Refuse(reply) => (reply, false),
-            AuthVerdict::Disconnect(reply) => (reply, true),
-        };
-        let Credentials { mechanism, identity, .. } = credentials;
-        info!(identity, %mechanism, plugin, reply = reply.to_string(), "login refused");
-        if closes {
-            return Answer::Disconnect(reply);
-        }
-        self.slow_down().await;
-        Answer::Refuse(reply)
-    }
-
-    fn log_in(&mut self, identity: String, mechanism: String, plugin: Option<&str>) {
-        info!(identity, mechanism, plugin, "logged in");
-        self.policy.set_auth(AuthInfo { mechanism, identity: identity.clone() });
-        self.login = Some(identity);
-    }
-
-    /// Somebody may be guessing.
-    async fn slow_down(&mut self) {
-        self.wrong_passwords += 1;
-        if self.wrong_passwords >= WRONG_PASSWORDS_WITHOUT_PAUSE {
-            tokio::time::sleep(self.house.config.limits.wrong_password).await;
-        }
-    }
-
-    async fn check_password(&mut self, credentials: Credentials) -> Answer {
-        let Credentials { mechanism, authorization, identity, password } = credentials;
-        let login = self.house.config.users.verify(&identity, password).await;
-        let reply = match login {
-            // RFC 4616 §2: an empty authorization identity is that of the one who logs in.
-            Login::Right
-                if authorization.is_empty() || authorization.eq_ignore_ascii_case(&identity) =>
-            {
-                self.log_in(identity, mechanism.to_string(), None);
-                return Answer::Proceed;
-            }
-            Login::Right => refusal::wrong_authorization(),
-            Login::Wrong => refusal::wrong_password(),
-            Login::Failed => refusal::login_failed(),
-        };
-        info!(identity, %mechanism, reply = reply.to_string(), "login refused");
-        self.slow_down().await;
-        Answer::Refuse(reply)
     }
 
     /// The client's name, as soon as it is known.
@@ -150,6 +86,11 @@ impl Session {
             self.transaction = Some(transaction);
             return Answer::Refuse(self.refuse_transaction(&reply, None));
         }
+        if let Err(reply) = self.check_owner(&transaction.policy.reverse_path) {
+            transaction.note_rule(Stage::Mail, "sender-owner", None, &reply);
+            self.transaction = Some(transaction);
+            return Answer::Refuse(self.refuse_transaction(&reply, None));
+        }
         self.tell_client_name().await;
         let ruling = self.policy.mail(&mut transaction.policy).await;
         wait(ruling.delay).await;
@@ -170,13 +111,23 @@ impl Session {
         }
     }
 
+    /// RFC 6409 §6.1: one who is logged in sends as itself. The null reverse-path is nobody's, and
+    /// receipts need it (RFC 8098 §3).
+    fn check_owner(&self, reverse_path: &ReversePath) -> Result<(), Reply> {
+        let Directory { users, local, .. } = &*self.directory;
+        match (&self.login, reverse_path.mailbox()) {
+            (Some(login), Some(mailbox)) => rules::check_owner(users, local, login, mailbox),
+            _ => Ok(()),
+        }
+    }
+
     /// RCPT: is it ours or may the client relay; policy; does it exist.
     async fn rcpt(&mut self, recipient: Recipient) -> Answer {
         let standing = self.standing();
         let path = recipient.path.clone();
         self.open().forward_paths.push(path.clone());
 
-        let local = &self.house.config.local;
+        let local = &self.directory.local;
         let mut host = rules::check_relay(local, &path, standing).map_err(|reply| ("relay", reply));
         if self.entrance.config.role.is_submission() {
             host = host.and_then(|()| {
@@ -219,7 +170,7 @@ impl Session {
     /// Takes out the recipients that came of this RCPT and do not exist. Of a plain RCPT came one, the last; plugins
     /// may have made more of it, or changed earlier ones, and then all are looked at.
     fn check_recipients(&mut self, before: usize) -> Result<(), Reply> {
-        let house = std::sync::Arc::clone(&self.house);
+        let directory = std::sync::Arc::clone(&self.directory);
         let recipients = &mut self.open().policy.recipients;
         let from = match recipients.get(before) {
             Some(last) if recipients.len() == before + 1 && last.path == last.original => before,
@@ -228,7 +179,7 @@ impl Session {
         let mut result = Ok(());
         let mut index = from;
         while index < recipients.len() {
-            match rules::check_exists(&house.config.local, &recipients[index]) {
+            match rules::check_exists(&directory.local, &recipients[index]) {
                 Ok(()) => index += 1,
                 Err(reply) => {
                     recipients.remove(index);
@@ -255,7 +206,7 @@ impl Session {
     }
 
     fn standing(&self) -> Standing {
-        let network = self.peer.ip().is_some_and(|ip| self.house.config.relay_from.contains(ip));
+        let network = self.peer.ip().is_some_and(|ip| self.directory.relay_from.contains(ip));
         // RFC 2033 §1: LMTP hands over to a final delivery system; it is no way to relay.
         if !self.is_lmtp() && (self.login.is_some() || network) {
             Standing::MayRelay
@@ -338,11 +289,9 @@ impl Session {
 }
 
 /// What plugins want a reply to wait. Nobody else waits with it.
-pub(crate) async fn wait(delay: Duration) {
+pub(crate) pub(crate) async fn wait(delay: Duration) {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
 }
 
-/// Two typing errors cost nothing.
-const WRONG_PASSWORDS_WITHOUT_PAUSE: u32 = 3;

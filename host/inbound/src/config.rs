@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use smtp::LocalDomains;
 
-use crate::credentials::Credentials;
 use crate::networks::Networks;
+use crate::users::{LoginLimits, Users};
 
 /// How mail is to come in.
 #[derive(Clone, Debug)]
@@ -18,14 +18,21 @@ pub struct Config {
     pub hostname: String,
     /// Where we listen. All are bound or none.
     pub listeners: Vec<ListenerConfig>,
+    /// Whom we know. [`Inbound::set_directory`](crate::Inbound::set_directory) changes it in the running server.
+    pub directory: Directory,
+    /// Bounds of this room.
+    pub limits: Limits,
+}
+
+/// Whom we know. A session keeps what it began with.
+#[derive(Clone, Debug)]
+pub struct Directory {
     /// Which domains are ours and who lives there.
     pub local: Arc<LocalDomains>,
     /// Who may log in.
-    pub users: Arc<Credentials>,
+    pub users: Arc<Users>,
     /// Clients that may relay without logging in.
     pub relay_from: Networks,
-    /// Bounds of this room.
-    pub limits: Limits,
 }
 
 /// One listener.
@@ -179,6 +186,8 @@ pub struct Limits {
     pub content_rate: u64,
     /// Pause before the answer to the third wrong password of a session, and to each after it.
     pub wrong_password: Duration,
+    /// How many logins may fail.
+    pub logins: LoginLimits,
     /// Bounds of content that reaches parsers.
     pub content: message::Limits,
 }
@@ -196,6 +205,7 @@ impl Default for Limits {
             content_grace: Duration::from_mins(3),
             content_rate: 500,
             wrong_password: Duration::from_secs(2),
+            logins: LoginLimits::default(),
             content: message::Limits::default(),
         }
     }

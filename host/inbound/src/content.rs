@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{error, info};
 
 use crate::answer::wait;
-use crate::config::Limits;
+use crate::config::{Directory, Limits};
 use crate::counters;
 use crate::error::Error;
 use crate::fold::{Fates, Folded};
@@ -114,6 +114,7 @@ fn each_reply(session: &Session, transaction: &Transaction, reply: &Reply) -> Op
 async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<Taken, Refusal> {
     let Some((draft, watch)) = receive(transaction)? else { return Ok(Taken::Discarded) };
     let header = examine(watch)?;
+    check_author(session, &header)?;
     let hold = match ask(session, transaction, &header, &draft).await? {
         Asked::Go => None,
         Asked::Hold(name) => Some(name),
@@ -140,6 +141,14 @@ fn receive(transaction: &mut Transaction) -> Result<Option<(Draft, Watch)>, Refu
 /// Step 2: is it content that parsers may see, and is it not in a loop (RFC 5321 §6.3)?
 fn examine(watch: Watch) -> Result<Header, Refusal> {
     watch.finish().map_err(|defect| fault("content", defect.reply()))
+}
+
+/// One who is logged in writes as itself.
+fn check_author(session: &Session, header: &Header) -> Result<(), Refusal> {
+    let Some(login) = &session.login else { return Ok(()) };
+    let Directory { users, local, .. } = &*session.directory;
+    submission::check_author(header, |mailbox| users.may_send_as(login, mailbox, local))
+        .map_err(|reply| fault("author", reply))
 }
 
 enum Asked {
@@ -234,7 +243,7 @@ fn check_recipients(session: &Session, transaction: &Transaction) -> Result<Aske
         return Ok(Asked::Forget);
     }
     for recipient in &transaction.policy.recipients {
-        if rules::check_exists(&session.house.config.local, recipient).is_err() {
+        if rules::check_exists(&session.directory.local, recipient).is_err() {
             error!(message = %transaction.policy.id, forward_path = %recipient.path, "a plugin added a local recipient that does not exist");
             return Err(fault("unknown-user", refusal::bad_recipient_by_policy()));
         }

@@ -35,7 +35,7 @@ pub(crate) fn session_refused(listener: &str, cause: &'static str) {
 
 pub(crate) fn question(question: &Question) {
     let command = match question {
-        Question::Connect => return,
+        Question::Connect | Question::Verifier { .. } => return,
         Question::Helo { .. } => "helo",
         Question::Auth(_) => "auth",
         Question::Mail { .. } => "mail",

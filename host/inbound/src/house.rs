@@ -1,7 +1,7 @@
 //! What all sessions of a server share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use message::Id;
@@ -11,7 +11,8 @@ use policy::trace::Journal;
 use queue::Queue;
 use smtp::server::Settings;
 
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, Directory, ListenerConfig};
+use crate::users::Throttle;
 
 /// The rooms that incoming mail meets.
 #[derive(Clone)]
@@ -31,19 +32,36 @@ pub struct Rooms {
 /// One listener, with what all its sessions share.
 pub(crate) struct Entrance {
     pub(crate) config: ListenerConfig,
-    /// How the machines of its sessions are set up.
-    pub(crate) settings: Arc<Settings>,
+    /// How the machines of its sessions are set up; it depends on who may log in.
+    settings: RwLock<Arc<Settings>>,
     /// Its own, so that a TLS session of one service is not resumed on another.
     pub(crate) tls: ServerTls,
+}
+
+impl Entrance {
+    pub(crate) fn new(config: ListenerConfig, settings: Settings, tls: ServerTls) -> Self {
+        Self { config, settings: RwLock::new(Arc::new(settings)), tls }
+    }
+
+    /// How the machine of a new session is set up.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
 }
 
 /// Configuration, rooms, permits and names: what a session needs from its server.
 pub(crate) struct House {
     pub(crate) config: Config,
+    directory: RwLock<Arc<Directory>>,
     pub(crate) rooms: Rooms,
     pub(crate) permits: Permits,
     /// No new sessions for now: the machine has enough to do.
     pub(crate) shedding: Arc<AtomicBool>,
+    pub(crate) logins: Throttle,
     unique: AtomicU32,
 }
 
@@ -52,7 +70,19 @@ impl House {
         let permits = Permits::new(config.limits.sessions, config.limits.sessions_per_address);
         // Two servers, and a server after its restart, begin at different numbers.
         let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) as u32;
-        Self { config, rooms, permits, shedding: Arc::default(), unique: AtomicU32::new(first) }
+        let logins = Throttle::new(config.limits.logins.clone());
+        let directory = RwLock::new(Arc::new(config.directory.clone()));
+        let unique = AtomicU32::new(first);
+        Self { config, directory, rooms, permits, shedding: Arc::default(), logins, unique }
+    }
+
+    /// Whom we know now.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_directory(&self, directory: Directory) {
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
     }
 
     /// A name for a session or a transaction.

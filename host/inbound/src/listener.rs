@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{Address, Config, ListenerConfig, Role, TlsUse};
+use crate::config::{Address, Config, Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
 use crate::error::Error;
 use crate::house::{Entrance, House, Rooms};
@@ -28,6 +28,7 @@ use crate::session::{self, Peer, Session};
 pub struct Inbound {
     house: Arc<House>,
     listening: Vec<Listening>,
+    entrances: Vec<Arc<Entrance>>,
     doors: Mutex<Vec<Door>>,
     phase: watch::Sender<Phase>,
 }
@@ -46,7 +47,7 @@ pub struct Listening {
 /// Opens all listeners. Nothing is accepted before [`Inbound::start`].
 pub async fn bind(config: Config, rooms: Rooms) -> Result<Inbound, Error> {
     let (phase, phases) = watch::channel(Phase::Serving);
-    let mut doors = Vec::new();
+    let (mut doors, mut entrances) = (Vec::new(), Vec::new());
     let mut listening = Vec::new();
     for listener in &config.listeners {
         check(listener)?;
@@ -57,15 +58,13 @@ pub async fn bind(config: Config, rooms: Rooms) -> Result<Inbound, Error> {
         };
         let (socket, address) = Socket::bind(&listener.address).map_err(bind_error)?;
         listening.push(Listening { name: listener.name.clone(), role: listener.role, address });
-        let entrance = Entrance {
-            settings: Arc::new(session::settings(&config, listener)),
-            tls: rooms.tls.listener()?,
-            config: listener.clone(),
-        };
-        doors.push(Door { entrance: Arc::new(entrance), socket, phase: phases.clone() });
+        let settings = session::settings(&config.hostname, listener, &config.directory.users);
+        let entrance = Arc::new(Entrance::new(listener.clone(), settings, rooms.tls.listener()?));
+        entrances.push(Arc::clone(&entrance));
+        doors.push(Door { entrance, socket, phase: phases.clone() });
     }
     let house = Arc::new(House::new(config, rooms));
-    Ok(Inbound { house, listening, doors: Mutex::new(doors), phase })
+    Ok(Inbound { house, listening, entrances, doors: Mutex::new(doors), phase })
 }
 
 fn check(listener: &ListenerConfig) -> Result<(), Error> {
@@ -84,6 +83,15 @@ impl Inbound {
     /// While this is set, new sessions hear 421 4.3.2 in place of the greeting; those that are open go on.
     pub fn shedding(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.house.shedding)
+    }
+
+    /// From now on new sessions know these domains and users.
+    pub fn set_directory(&self, directory: Directory) {
+        let hostname = &self.house.config.hostname;
+        for entrance in &self.entrances {
+            entrance.set_settings(session::settings(hostname, &entrance.config, &directory.users));
+        }
+        self.house.set_directory(directory);
     }
 
     /// Begins to receive mail, on tasks of the current runtime.

@@ -113,6 +113,26 @@ pub(crate) fn login_failed() -> Reply {
     Reply::new(454, "4.7.0 Temporary authentication failure")
 }
 
+/// RFC 4954 §6, for a client or a name that was wrong too often.
+pub(crate) fn too_many_failed_logins() -> Reply {
+    Reply::new(454, "4.7.0 Too many failed logins, try again later")
+}
+
+/// RFC 6409 §6.1: the address is somebody else's.
+pub(crate) fn not_your_address() -> Reply {
+    Reply::new(550, "5.7.1 Sender address is not yours to use")
+}
+
+/// RFC 6409 §6.1: the author or the sender that the header names is somebody else.
+pub(crate) fn not_your_author() -> Reply {
+    Reply::new(550, "5.7.1 The address in From or Sender is not yours to use")
+}
+
+/// RFC 5322 §3.6: a message has one From field.
+pub(crate) fn needs_one_author() -> Reply {
+    Reply::new(554, "5.6.0 A message has exactly one From field and at most one Sender field")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use policy::PolicyRecipient;
 use smtp::{ForwardPath, Host, LocalDomains, Mailbox, Reply, Resolution, ReversePath};
 
 use crate::refusal;
+use crate::users::Users;
 
 /// What a client may do here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,16 @@ pub(crate) fn check_sender_is_qualified(reverse_path: &ReversePath) -> Result<()
         Some(mailbox) if !is_qualified(mailbox) => Err(refusal::unqualified_sender()),
         Some(_) | None => Ok(()),
     }
+}
+
+/// RFC 6409 §6.1: a user sends as itself, or as one that it was allowed to be.
+pub(crate) fn check_owner(
+    users: &Users,
+    local: &LocalDomains,
+    login: &str,
+    mailbox: &Mailbox,
+) -> Result<(), Reply> {
+    if users.may_send_as(login, mailbox, local) { Ok(()) } else { Err(refusal::not_your_address()) }
 }
 
 /// RFC 6409 §4.2: all domains in the envelope are fully qualified. Our own may be of one label.

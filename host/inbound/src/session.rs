@@ -11,22 +11,26 @@ use futures_util::FutureExt;
 use message::Id;
 use net::Stream;
 use smtp::Reply;
+use smtp::sasl::Mechanism;
 use smtp::server::{Answer, Output, Protocol, Server, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, error, info_span, trace};
 
-use crate::config::{Config, ListenerConfig, Role, TlsUse};
+use crate::config::{Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
 use crate::house::{Entrance, House};
 use crate::listener::Phase;
 use crate::refusal;
 use crate::transaction::{Fate, Transaction};
+use crate::users::Users;
 
 /// Everything one session knows.
 pub(crate) struct Session {
     pub(crate) house: Arc<House>,
+    /// Whom we knew when the session began.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) id: Id,
     pub(crate) peer: Peer,
@@ -107,9 +111,10 @@ impl Session {
             server: peer.server,
         };
         let mut session = Self {
-            machine: Server::new(Arc::clone(&entrance.settings)),
+            machine: Server::new(entrance.settings()),
             policy: policy::Session::new(house.rooms.policy.current(), facts),
             client_name: ClientName::look_up(&house, entrance.config.role, &peer),
+            directory: house.directory(),
             house,
             entrance,
             id,
@@ -296,6 +301,7 @@ impl Session {
     }
 
     fn note_tls(&mut self) {
+        self.machine.set_channel_binding(self.stream.as_ref().and_then(Stream::exporter));
         if let Some(tls) = self.stream.as_ref().and_then(Stream::tls) {
             debug!(version = %tls.version, cipher = %tls.cipher, "TLS");
             self.policy.set_tls(policy::TlsInfo {
@@ -375,15 +381,21 @@ impl Drop for ClientName {
 }
 
 /// How the machines of a listener's sessions are set up.
-pub(crate) fn settings(config: &Config, listener: &ListenerConfig) -> Settings {
-    let users = !config.users.is_empty();
+pub(crate) fn settings(hostname: &str, listener: &ListenerConfig, users: &Users) -> Settings {
+    let mechanisms = if users.is_empty() {
+        Vec::new()
+    } else if users.knows_scram() {
+        Mechanism::ALL.to_vec()
+    } else {
+        vec![Mechanism::Plain, Mechanism::Login]
+    };
     Settings {
-        hostname: config.hostname.clone(),
+        hostname: hostname.to_owned(),
         protocol: if listener.role == Role::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         tls_offered: matches!(listener.tls, TlsUse::Offered | TlsUse::Required),
         tls_required: listener.tls == TlsUse::Required,
         tls_active: listener.tls == TlsUse::Implicit,
-        mechanisms: if listener.auth && users { MECHANISMS.to_vec() } else { Vec::new() },
+        mechanisms: if listener.auth { mechanisms } else { Vec::new() },
         auth_without_tls: listener.auth_without_tls,
         auth_required: listener.auth_required,
         limits: listener.limits.clone(),
@@ -401,8 +413,6 @@ async fn contain<T>(work: impl Future<Output = T>) -> Result<T, String> {
 
 /// What the ends of a Unix socket look like to plugins.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const MECHANISMS: [smtp::sasl::Mechanism; 2] =
-    [smtp::sasl::Mechanism::Plain, smtp::sasl::Mechanism::Login];
 /// For one read: a TLS record, and more content than a segment brings.
 const READ_OCTETS: usize = 16 * 1024;
 /// For a last reply that nobody may be waiting for.

@@ -1,9 +1,36 @@
 //! What a submission server repairs in the mail of its users (RFC 6409 §8): the fields that every message must have, and
-//! the one that nobody may see. The Sender field is left to the user.
+//! the one that nobody may see; and whose addresses stand in it.
 
 use std::time::SystemTime;
 
 use message::{Edit, Header, Id};
+use smtp::{Mailbox, Reply};
+
+use crate::refusal;
+
+/// Whether the addresses of From and Sender are the user's (RFC 6409 §6.1): all of them, or at least one of From if
+/// Sender says who sent it (RFC 5322 §3.6.2).
+pub(crate) fn check_author(header: &Header, owns: impl Fn(&Mailbox) -> bool) -> Result<(), Reply> {
+    let is_owned = |mailbox: &Option<Mailbox>| mailbox.as_ref().is_some_and(&owns);
+    let all = |name: &str| -> Vec<Option<Mailbox>> {
+        header.get_all(name).flat_map(|field| field.mailboxes()).collect()
+    };
+    let (authors, sender) = (all("From"), all("Sender"));
+    // RFC 5322 §3.6: one From, at most one Sender. Two would show other authors to other readers.
+    if header.get_all("From").count() > 1 || header.get_all("Sender").count() > 1 {
+        return Err(refusal::needs_one_author());
+    }
+    if header.get("From").is_none() && sender.is_empty() {
+        return Ok(());
+    }
+    let is_sent_by_user = !sender.is_empty() && sender.iter().all(is_owned);
+    let is_right = if is_sent_by_user {
+        authors.iter().any(is_owned)
+    } else {
+        sender.is_empty() && !authors.is_empty() && authors.iter().all(is_owned)
+    };
+    if is_right { Ok(()) } else { Err(refusal::not_your_author()) }
+}
 
 /// The edits that make the header complete.
 pub(crate) fn edits(header: &Header, id: Id, hostname: &str, time: SystemTime) -> Vec<Edit> {
@@ -22,4 +49,34 @@ pub(crate) fn edits(header: &Header, id: Id, hostname: &str, time: SystemTime) -
         edits.extend(Edit::remove("Bcc", None));
     }
     edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_author_is_the_user_or_is_sent_for_by_the_user() {
+        let check = |header: &str, expected: &str| {
+            let parsed = Header::parse(header.replace('\n', "\r\n").into_bytes());
+            let owns = |mailbox: &Mailbox| mailbox.to_string() == "alice@example.test";
+            let told = check_author(&parsed, owns)
+                .map_or_else(|reply| reply.to_string(), |()| "ok".to_owned());
+            assert!(told.starts_with(expected), "{header}: {told}");
+        };
+        check("From: alice@example.test\n", "ok");
+        check("From: Alice <alice@example.test>\nSubject: x\n", "ok");
+        check("From: \"bob@example.test\" <alice@example.test>\n", "ok");
+        check("From: bob@example.test\n", "550 5.7.1");
+        check("From: alice@example.test, bob@example.test\n", "550 5.7.1");
+        check("From: alice@example.test, bob@example.test\nSender: alice@example.test\n", "ok");
+        check("From: bob@example.test\nSender: alice@example.test\n", "550 5.7.1");
+        check("From: alice@example.test\nSender: bob@example.test\n", "550 5.7.1");
+        check("From: alice@example.test (bob@example.test)\n", "ok");
+        check("From: Group: alice@example.test, bob@example.test;\n", "550 5.7.1");
+        check("From: alice@example.test\nFrom: bob@example.test\n", "554 5.6.0");
+        check("From: alice\n", "550 5.7.1");
+        check("From: \n", "550 5.7.1");
+        check("Subject: nobody\n", "ok");
+    }
 }

@@ -1,6 +1,11 @@
 //! The header block, field by field, without a copy: each field is known by where it stands.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
+use mail_parser::HeaderValue;
+use mail_parser::parsers::MessageStream;
+use smtp::Mailbox;
 
 use crate::decode;
 
@@ -119,6 +124,28 @@ impl<'a> Field<'a> {
     /// The value unfolded, with encoded words decoded (RFC 2047) and octets that are not UTF-8 replaced.
     pub fn value(&self) -> String {
         decode::value(self.raw_value())
+    }
+}
+
+impl Field<'_> {
+    /// The mailboxes of an address list (RFC 5322 §3.4), those of groups too. What is none, as a
+    /// group's name or an address without a domain, stands there as `None`.
+    ///
+    /// Only for fields that a [`Watch`](crate::Watch) has let pass: it bounds the nesting of comments.
+    pub fn mailboxes(&self) -> Vec<Option<Mailbox>> {
+        // The parser wants the line end of the field.
+        let value = [self.raw_value(), b"\r\n"].concat();
+        // A value from the network must not end more than itself, whatever a parser we did not write
+        // makes of it.
+        let parsed =
+            catch_unwind(AssertUnwindSafe(|| match MessageStream::new(&value).parse_address() {
+                HeaderValue::Address(addresses) => addresses
+                    .iter()
+                    .map(|address| Mailbox::parse(address.address.as_deref()?).ok())
+                    .collect(),
+                _ => Vec::new(),
+            }));
+        parsed.unwrap_or_else(|_| vec![None])
     }
 }
 

@@ -49,6 +49,16 @@ impl Stream {
         }
     }
 
+    /// What an authentication can be bound to: the exporter `tls-exporter` of this connection (RFC
+    /// 9266 §4.2). `None` in clear, and below TLS 1.3, where it is not unique for sure.
+    pub fn exporter(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            Layer::Plain(_) => None,
+            Layer::Server(stream, _) => exporter(stream.get_ref().1),
+            Layer::Client(stream, _) => exporter(stream.get_ref().1),
+        }
+    }
+
     /// Takes the socket out for a handshake; a stream that is in TLS already comes back.
     pub(crate) fn into_socket(self) -> Result<Socket, Self> {
         match self.0 {
@@ -161,6 +171,13 @@ impl AsyncWrite for Stream {
             Layer::Client(inner, _) => Pin::new(inner).poll_shutdown(cx),
         }
     }
+}
+
+fn exporter<Side>(connection: &rustls::ConnectionCommon<Side>) -> Option<Vec<u8>> {
+    if connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+        return None;
+    }
+    connection.export_keying_material(vec![0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()
 }
 
 /// Many peers close the socket without `close_notify` after QUIT. SMTP frames its own messages, so an end of the

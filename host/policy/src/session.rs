@@ -102,8 +102,8 @@ pub struct Login {
     pub identity: String,
     /// Whom the client wants to act for; empty for itself.
     pub authorization: String,
-    /// The proof. Plugins with the grant `auth` see it.
-    pub password: String,
+    /// The proof; none if the mechanism shows no password. Plugins with the grant `auth` see it.
+    pub password: Option<String>,
 }
 
 /// A session's plugins. Instances are made when a plugin is first asked and die with the session.
@@ -201,7 +201,7 @@ impl Session {
         let Login { mechanism, identity, authorization, password } = login;
         let question = |core: &Core| {
             // Who may not decide need not know.
-            let password = core.grants.auth.then(|| password.clone());
+            let password = password.clone().filter(|_| core.grants.auth);
             let (mechanism, identity) = (mechanism.clone(), identity.clone());
             let authorization = authorization.clone();
             Question::Auth {

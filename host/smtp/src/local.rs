@@ -118,9 +118,44 @@ impl LocalDomains {
             None => Resolution::Remote(mailbox.host().clone()),
         }
     }
+
+    /// The mailboxes here that an address stands for, without details: itself, or where its aliases
+    /// end. A catch-all makes nobody the owner of an address.
+    pub fn owners(&self, mailbox: &Mailbox) -> Vec<Mailbox> {
+        let mut owners = Vec::new();
+        let mut open = vec![mailbox.clone()];
+        // Aliases may lead in a circle; who is met once is not followed again.
+        let mut met = BTreeSet::new();
+        while let Some(mailbox) = open.pop() {
+            let domain = mailbox.domain().and_then(|name| self.by_name.get(&*name.to_ascii()));
+            let Some(domain) = domain.map(|index| &self.domains[*index]) else { continue };
+            if met.len() >= MOST_ALIASES || !met.insert(fold(&mailbox.to_string())) {
+                continue;
+            }
+            match domain.owner(&mailbox) {
+                Some(Ok(user)) => owners.extend(
+                    LocalPart::new(user)
+                        .map(|user| Mailbox::new(user, Host::Domain(domain.name.clone()))),
+                ),
+                Some(Err(aliases)) => open.extend(aliases.iter().cloned()),
+                None => {}
+            }
+        }
+        owners
+    }
 }
 
 impl LocalDomain {
+    /// The user whose mailbox this is, or the aliases it stands for.
+    fn owner(&self, mailbox: &Mailbox) -> Option<Result<&str, &[Mailbox]>> {
+        let whole = fold(mailbox.local_part().as_str());
+        let base = self.subaddress.and_then(|separator| whole.split_once(separator));
+        [Some(whole.as_str()), base.map(|(base, _)| base)].into_iter().flatten().find_map(|name| {
+            let alias = self.aliases.get(name).map(|mailboxes| Err(mailboxes.as_slice()));
+            alias.or_else(|| self.users.get(name).map(|user| Ok(user.as_str())))
+        })
+    }
+
     fn resolve(&self, mailbox: &Mailbox) -> Resolution {
         let whole = fold(mailbox.local_part().as_str());
         let base =
@@ -159,3 +194,5 @@ fn fold(local_part: &str) -> String {
 }
 
 const POSTMASTER: &str = "postmaster";
+/// As many aliases as one address may lead to, over all their levels.
+const MOST_ALIASES: usize = 1000;

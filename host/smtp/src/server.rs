@@ -28,8 +28,8 @@ use crate::content::{ChunkDecoder, DataDecoder};
 use crate::envelope::{Envelope, MailParameters, Recipient};
 use crate::line::Lines;
 use crate::reply::Reply;
-use crate::sasl::Exchange;
-pub use crate::sasl::{Credentials, Mechanism};
+pub use crate::sasl::{Credentials, Mechanism, Proof};
+use crate::sasl::{Exchange, ScramVerifier};
 pub use settings::{Limits, Protocol, Settings};
 
 /// What the driver is to do next, in order.
@@ -64,7 +64,13 @@ pub enum Question {
         /// Whether it knows extensions.
         extended: bool,
     },
-    /// AUTH with these credentials, to be checked.
+    /// AUTH by SCRAM: what is kept of this user? To be answered with [`Answer::Verifier`] whether
+    /// there is such a user or not.
+    Verifier {
+        /// Who the client says it is.
+        identity: String,
+    },
+    /// AUTH with these credentials, to be checked. [`Proof::Wrong`] is refused whatever the answer.
     Auth(Credentials),
     /// MAIL.
     Mail {
@@ -94,6 +100,13 @@ pub enum Answer {
     /// Only for [`Question::Content`] in LMTP: a reply for each accepted recipient, in order (RFC
     /// 2033 §4.2).
     Each(Vec<Reply>),
+    /// Only for [`Question::Verifier`].
+    Verifier {
+        /// What is kept of the user, or [`ScramVerifier::stand_in`].
+        verifier: Box<ScramVerifier>,
+        /// New for each exchange and not to be guessed: printable octets without a comma.
+        nonce: String,
+    },
     /// Send this reply and close.
     Disconnect(Reply),
     /// Close without a word.
@@ -110,6 +123,8 @@ pub struct Server {
     asked: Option<Asked>,
     offer: Offer,
     tls_active: bool,
+    /// What SCRAM can be bound to on this connection.
+    channel_binding: Option<Vec<u8>>,
     authenticated: bool,
     draining: bool,
     counts: Counts,
@@ -168,7 +183,8 @@ enum Reading {
 enum Asked {
     Connect,
     Helo { extended: bool },
-    Auth,
+    Verifier,
+    Auth { wrong: bool },
     Mail(ReversePath, MailParameters),
     Rcpt(Recipient),
     Data,
@@ -197,6 +213,7 @@ impl Server {
             asked: None,
             offer: Offer::default(),
             tls_active: settings.tls_active,
+            channel_binding: None,
             authenticated: false,
             draining: false,
             counts: Counts::default(),
@@ -256,8 +273,15 @@ impl Server {
         self.offer = Offer::default();
         self.authenticated = false;
         self.tls_active = true;
+        self.channel_binding = None;
         self.reading = Reading::Commands;
         self.state = State::Connected;
+    }
+
+    /// The exporter of the TLS connection (RFC 9266 §4.2), which SCRAM is bound to. Without it no
+    /// mechanism with PLUS is offered. To be told before the client says EHLO.
+    pub fn set_channel_binding(&mut self, exporter: Option<Vec<u8>>) {
+        self.channel_binding = exporter;
     }
 
     /// The decision about the last [`Output::Ask`].

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use smtp::server::{Answer, Credentials, Question, Settings};
+use smtp::server::{Answer, Credentials, Proof, Question, Settings};
 use smtp::{LocalDelivery, LocalDomain, LocalDomains, Reply, Resolution};
 use tests::machine::{Machine, pass};
 
@@ -184,8 +184,8 @@ fn decide(house: &LocalDomains, machine: &Machine, question: &Question) -> Answe
             Resolution::Remote(_) if machine.server.settings().auth_required => Answer::Proceed,
             Resolution::Remote(_) => refuse(550, "5.7.1 Relaying denied"),
         },
-        Question::Auth(Credentials { authorization, identity, password, .. }) => {
-            let is_known = identity == "bob" && password == "secret";
+        Question::Auth(Credentials { authorization, identity, proof, .. }) => {
+            let is_known = identity == "bob" && *proof == Proof::Password("secret".to_owned());
             let is_own = authorization.is_empty() || authorization == identity;
             if is_known && is_own {
                 Answer::Proceed
@@ -202,6 +202,7 @@ fn decide(house: &LocalDomains, machine: &Machine, question: &Question) -> Answe
         }
         Question::Connect
         | Question::Helo { .. }
+        | Question::Verifier { .. }
         | Question::Mail { .. }
         | Question::Data
         | Question::Content => pass(question),

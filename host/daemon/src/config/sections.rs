@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use inbound::{LoginLimits, Secret, SendAs};
 use ipnet::IpNet;
+use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
-    Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Queue, Role,
+    Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Logins, Queue, Role,
     RouteRule, Table, TableKind, Tls, User, plugins,
 };
 
@@ -36,6 +38,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         limits: limits(root.table("limits")),
         domains: root.tables("domain").into_iter().filter_map(domain).collect(),
         users: root.tables("user").into_iter().filter_map(user).collect(),
+        logins: logins(root.table("logins"), &data),
         relay_from: relay(root.table("relay")),
         routes: root
             .tables("route")
@@ -211,12 +214,43 @@ fn domain(section: Reader<'_>) -> Option<LocalDomain> {
 }
 
 fn user(section: Reader<'_>) -> Option<User> {
-    let (name, password) = (section.require("name"), section.require::<String>("password"));
-    if password.as_ref().is_some_and(|hash| !hash.starts_with("$argon2")) {
-        section.fault("password", "this has to be an argon2 hash; `gatepost user hash` makes one");
+    let (name, password) = (section.require("name"), section.require::<Text<Secret>>("password"));
+    let scram = section.get::<Text<ScramVerifier>>("scram").map(|verifier| verifier.0);
+    let may_send_as = section.get_or("may-send-as", Vec::<Text<SendAs>>::new());
+    section.finish();
+    let may_send_as = may_send_as.into_iter().map(|pattern| pattern.0).collect();
+    Some(User { name: name?, password: password?.0, scram, may_send_as })
+}
+
+/// The users' file holds nothing but users.
+pub(super) fn users(root: &Reader<'_>) -> Vec<User> {
+    let users = root.tables("user").into_iter().filter_map(user).collect();
+    root.report_unknown();
+    users
+}
+
+fn logins(section: Option<Reader<'_>>, data: &Path) -> Logins {
+    let mut logins =
+        Logins { file: data.join("users.toml"), dovecot: None, limits: LoginLimits::default() };
+    let Some(section) = section else { return logins };
+    logins.file = section.get_or("file", logins.file);
+    logins.dovecot = section.get("dovecot");
+    let limits = &mut logins.limits;
+    limits.per_address = section.get_or("failures-per-address", limits.per_address);
+    limits.per_network = section.get_or("failures-per-network", limits.per_network);
+    limits.per_user = section.get_or("failures-per-user", limits.per_user);
+    limits.period = section.get_or("failure-period", limits.period);
+    for (key, count) in [
+        ("failures-per-address", limits.per_address),
+        ("failures-per-network", limits.per_network),
+        ("failures-per-user", limits.per_user),
+    ] {
+        if count == 0 {
+            section.fault(key, "without a failure allowed nobody can log in");
+        }
     }
     section.finish();
-    Some(User { name: name?, password: password? })
+    logins
 }
 
 fn relay(section: Option<Reader<'_>>) -> Vec<IpNet> {

@@ -1,5 +1,6 @@
 //! Changes in a running server: all of a change, or nothing of it and a reason.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -54,14 +55,16 @@ impl House {
         }
     }
 
-    /// Everything that may fail comes first; the last two steps can't.
+    /// Everything that may fail comes first; the last steps can't.
     async fn take_in(&self, config: &Config) -> Result<u64> {
         let tables = policy::Tables::load(wiring::tables(config)).map_err(|faults| all(&faults))?;
         let chain = self.policy.load(wiring::plugins(config)).await;
         let chain = chain.map_err(|faults| all(&wiring::plugin_faults(config, &faults)))?;
+        let directory = wiring::directory(config, Arc::new(wiring::local_domains(config)?))?;
         let generation = chain.generation();
         self.policy.set_tables(tables);
         self.policy.install(chain);
+        self.inbound.set_directory(directory);
         Ok(generation)
     }
 }
@@ -79,8 +82,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("tls", same(&old.tls, &new.tls)),
         ("limits", same(&old.limits, &new.limits)),
         ("domain", same(&old.domains, &new.domains)),
-        ("user", same(&old.users, &new.users)),
-        ("relay", old.relay_from == new.relay_from),
+        ("logins", same(&old.logins, &new.logins)),
         ("route", same(&old.routes, &new.routes)),
         ("credentials", same(&old.credentials, &new.credentials)),
         ("dns", same(&old.dns, &new.dns)),

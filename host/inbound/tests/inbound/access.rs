@@ -44,7 +44,8 @@ async fn a_refusal_carries_the_id_of_its_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_relay_from_may_relay() {
     let world =
-        World::start_with(|config| config.relay_from = "127.0.0.0/8".parse().unwrap()).await;
+        World::start_with(|config| config.directory.relay_from = "127.0.0.0/8".parse().unwrap())
+            .await;
     let mut client = world.client("mx").await;
     client.say("EHLO client.example.net", "250").await;
     check(&mut client, "<eve@example.net>", "250").await;

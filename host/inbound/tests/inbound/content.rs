@@ -150,7 +150,9 @@ async fn content_that_the_protocol_refuses_is_in_the_journal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_recipients_are_taken_and_the_next_is_put_off() {
-    let world = World::start_with(|config| config.relay_from = "127.0.0.1".parse().unwrap()).await;
+    let world =
+        World::start_with(|config| config.directory.relay_from = "127.0.0.1".parse().unwrap())
+            .await;
     let mut client = world.client("mx").await;
     client.say("EHLO client.example.net", "250").await;
     client.say("MAIL FROM:<carol@example.net>", "250").await;

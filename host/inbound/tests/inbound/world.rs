@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inbound::{Address, Config, Credentials, Inbound, ListenerConfig, Networks, Role, Rooms};
+use inbound::{
+    Address, Config, Directory, Inbound, ListenerConfig, Networks, Role, Rooms, Secret, User, Users,
+};
 use net::tls::{ClientRoots, ClientTls, ServerTls, Verification};
 use net::{Resolver, Stream, Zone};
 use policy::trace::{Entry, Journal, JournalConfig, Query};
 use policy::{Host, HostConfig};
 use queue::{Detail, Filter, Queue};
+use smtp::sasl::ScramVerifier;
 use smtp::{LocalDelivery, LocalDomain, LocalDomains};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -138,7 +141,12 @@ fn config(socket: PathBuf) -> Config {
         ("submissions", Role::Submissions),
         ("lmtp", Role::Lmtp),
     ];
-    let hash = Credentials::hash("correct horse").unwrap();
+    let alice = User {
+        name: "alice@example.test".to_owned(),
+        password: Secret::hash("correct horse").unwrap().parse().unwrap(),
+        scram: Some(ScramVerifier::derive("correct horse", b"a salt of alice", 4096).unwrap()),
+        may_send_as: Vec::new(),
+    };
     Config {
         hostname: "mx.example.test".to_owned(),
         listeners: listeners
@@ -146,16 +154,18 @@ fn config(socket: PathBuf) -> Config {
             .into_iter()
             .chain([lmtp_socket])
             .collect(),
-        local: Arc::new(LocalDomains::new(vec![LocalDomain {
-            name: "example.test".parse().unwrap(),
-            users: ["alice".to_owned(), "bob".to_owned()].into(),
-            catch_all: None,
-            aliases: [("info".to_owned(), vec!["alice@example.test".parse().unwrap()])].into(),
-            delivery: LocalDelivery::Maildir { template: "mail/{domain}/{user}".to_owned() },
-            subaddress: Some('+'),
-        }])),
-        users: Arc::new(Credentials::new([("alice@example.test".to_owned(), hash)]).unwrap()),
-        relay_from: Networks::default(),
+        directory: Directory {
+            local: Arc::new(LocalDomains::new(vec![LocalDomain {
+                name: "example.test".parse().unwrap(),
+                users: ["alice".to_owned(), "bob".to_owned()].into(),
+                catch_all: None,
+                aliases: [("info".to_owned(), vec!["alice@example.test".parse().unwrap()])].into(),
+                delivery: LocalDelivery::Maildir { template: "mail/{domain}/{user}".to_owned() },
+                subaddress: Some('+'),
+            }])),
+            users: Arc::new(Users::new([alice], None, [0; 32])),
+            relay_from: Networks::default(),
+        },
         limits: inbound::Limits {
             wrong_password: Duration::from_millis(1),
             ..inbound::Limits::default()
@@ -280,6 +290,11 @@ impl Client {
         self.stream = Some(
             tls.connect(stream, "mx.example.test", Verification::None, PATIENCE).await.unwrap(),
         );
+    }
+
+    /// What an authentication can be bound to on this connection.
+    pub(crate) fn exporter(&self) -> Option<Vec<u8>> {
+        self.stream.as_ref().and_then(Stream::exporter)
     }
 
     /// Closes the connection without QUIT.

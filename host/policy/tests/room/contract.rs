@@ -22,7 +22,7 @@ fn login(password: &str) -> Login {
         mechanism: "PLAIN".into(),
         identity: "bob".into(),
         authorization: String::new(),
-        password: password.into(),
+        password: Some(password.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Awaited, Client, Dialect, Failure, Output, State, Step, TlsUse};
 use crate::{
     extension::Extensions,
     reply::Reply,
-    sasl::{ClientExchange, Credentials, Mechanism},
+    sasl::{ClientExchange, Mechanism},
 };
 
 /// What was tried already while the session is being opened.
@@ -99,12 +99,7 @@ impl Client {
             let words = "4.7.0 The host offers neither AUTH PLAIN nor AUTH LOGIN";
             return self.fail_ourselves(Step::Auth, Reply::new(454, words));
         };
-        let mut exchange = ClientExchange::new(Credentials {
-            mechanism,
-            authorization: String::new(),
-            identity: credentials.user,
-            password: credentials.password,
-        });
+        let mut exchange = ClientExchange::new(mechanism, credentials.user, credentials.password);
         self.command(&format!("AUTH {}", exchange.argument()), Awaited::Auth);
         if let State::Opening(opening) = &mut self.state {
             opening.exchange = Some(exchange);

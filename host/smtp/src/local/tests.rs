@@ -64,3 +64,22 @@ fn a_domain_is_the_same_in_a_labels() {
     check("x@xn--bcher-kva.example", "=bob@example.test");
     check("x@BÜCHER.example", "=bob@example.test");
 }
+
+#[test]
+fn an_address_belongs_to_the_mailboxes_it_leads_to() {
+    let check = |address: &str, expected: &[&str]| {
+        let owners: Vec<String> = house()
+            .owners(&Mailbox::parse(address).unwrap())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(owners, expected, "{address}");
+    };
+    check("alice@example.test", &["alice@example.test"]);
+    check("ALICE+list@Example.TEST", &["alice@example.test"]);
+    check("sales@example.test", &["alice@example.test"]);
+    check("sales+spring@example.test", &["alice@example.test"]);
+    check("nobody@example.test", &[]);
+    check("anybody@bücher.example", &[]); // a catch-all
+    check("alice@example.net", &[]);
+}

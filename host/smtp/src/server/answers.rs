@@ -21,8 +21,11 @@ impl Server {
             Answer::Proceed => self.proceed(asked, None),
             Answer::Accepted(reply) => self.proceed(asked, Some(&reply)),
             Answer::Each(replies) if matches!(asked, Asked::Content) => self.finish_each(&replies),
+            Answer::Verifier { verifier, nonce } if matches!(asked, Asked::Verifier) => {
+                self.challenge(*verifier, &nonce);
+            }
             // A driver that answers something else has decided nothing.
-            Answer::Each(_) => self.refuse(asked, &local_error()),
+            Answer::Each(_) | Answer::Verifier { .. } => self.refuse(asked, &local_error()),
         }
     }
 
@@ -30,7 +33,9 @@ impl Server {
         match asked {
             Asked::Connect => self.greet(),
             Asked::Helo { extended } => self.welcome(extended),
-            Asked::Auth => {
+            // A driver that has no verifier has a stand-in; and no answer makes a wrong proof right.
+            Asked::Verifier | Asked::Auth { wrong: true } => self.refuse(asked, &wrong_proof()),
+            Asked::Auth { wrong: false } => {
                 self.authenticated = true;
                 self.reply_or(reply, "235 2.7.0 Authentication succeeded");
             }
@@ -74,7 +79,8 @@ impl Server {
                     return self.leave("421 4.7.0 Too many refused recipients");
                 }
             }
-            Asked::Auth => {
+            Asked::Verifier | Asked::Auth { .. } => {
+                self.reading = Reading::Commands;
                 self.counts.failed_logins += 1;
                 if self.counts.failed_logins >= self.settings.limits.failed_logins {
                     return self.leave("421 4.7.0 Too many failed logins");
@@ -110,7 +116,8 @@ impl Server {
         if !extended {
             return self.say(&format!("250 {}", self.settings.hostname));
         }
-        self.offer.extensions = self.settings.offer(self.tls_active);
+        self.offer.extensions =
+            self.settings.offer(self.tls_active, self.channel_binding.is_some());
         let mut lines = vec![self.settings.hostname.clone()];
         lines.extend(self.offer.extensions.lines());
         let last = lines.len() - 1;
@@ -188,6 +195,10 @@ impl Server {
             reply.clone().or_enhanced(0, 0).write(&mut self.replies);
         }
     }
+}
+
+fn wrong_proof() -> Reply {
+    Reply::new(535, "5.7.8 Authentication credentials invalid")
 }
 
 fn local_error() -> Reply {

@@ -1,8 +1,8 @@
 //! AUTH (RFC 4954): carries the lines of an exchange, and asks about the credentials at its end.
 
-use super::{Asked, Mechanism, Question, Reading, Server};
+use super::{Asked, Mechanism, Proof, Question, Reading, Server};
 use crate::line::LineFault;
-use crate::sasl::{Exchange, SaslError, Step};
+use crate::sasl::{Channel, Exchange, SaslError, ScramVerifier, Step};
 
 impl Server {
     /// RFC 4954 §4: AUTH came between transactions.
@@ -19,7 +19,10 @@ impl Server {
         if self.offer.extensions.auth.is_empty() {
             return self.error("538 5.7.11 Encryption required for authentication");
         }
-        let known = mechanism.parse().ok().filter(|known| self.settings.mechanisms.contains(known));
+        let offered = |known: &Mechanism| {
+            self.offer.extensions.auth.iter().any(|name| *name == known.to_string())
+        };
+        let known = mechanism.parse().ok().filter(offered);
         let Some(mechanism) = known else {
             return self.error("504 5.5.4 Unrecognised authentication mechanism");
         };
@@ -52,19 +55,43 @@ impl Server {
     }
 
     fn begin(&mut self, mechanism: Mechanism, initial: Option<&[u8]>) {
-        let (exchange, step) = Exchange::start(mechanism, initial);
+        let plus = Mechanism::ScramSha256Plus.to_string();
+        let channel = Channel {
+            binding: self.channel_binding.clone(),
+            plus_offered: self.offer.extensions.auth.contains(&plus),
+        };
+        let (exchange, step) = Exchange::start(mechanism, initial, channel);
         self.take_step(exchange, step);
+    }
+
+    /// The driver gave what it keeps of the user.
+    pub(super) fn challenge(&mut self, verifier: ScramVerifier, nonce: &str) {
+        if let Reading::Auth(exchange) = std::mem::replace(&mut self.reading, Reading::Commands) {
+            let (exchange, step) = exchange.challenge(verifier, nonce);
+            self.take_step(exchange, step);
+        }
     }
 
     fn take_step(&mut self, exchange: Exchange, step: Result<Step, SaslError>) {
         match step {
             Ok(Step::Challenge(challenge)) => {
                 self.replies.extend_from_slice(b"334 ");
-                self.say(challenge);
+                self.say(&challenge);
                 self.reading = Reading::Auth(exchange);
             }
-            Ok(Step::Done(credentials)) => self.ask(Question::Auth(credentials), Asked::Auth),
+            Ok(Step::Verify { identity }) => {
+                self.reading = Reading::Auth(exchange);
+                self.ask(Question::Verifier { identity }, Asked::Verifier);
+            }
+            Ok(Step::Done(credentials)) => {
+                let wrong = credentials.proof == Proof::Wrong;
+                self.ask(Question::Auth(credentials), Asked::Auth { wrong });
+            }
             Err(SaslError::Cancelled) => self.error("501 5.7.0 Authentication cancelled"),
+            // RFC 5802 §6: the client would be bound to a connection that is not this one.
+            Err(SaslError::Binding | SaslError::Proof) => {
+                self.error("535 5.7.8 The channel binding does not fit")
+            }
             Err(SaslError::Malformed | SaslError::Mechanism) => {
                 self.error("501 5.5.2 Cannot decode the response")
             }

@@ -48,8 +48,9 @@ impl Settings {
         }
     }
 
-    /// What EHLO offers, given whether TLS is up.
-    pub(super) fn offer(&self, tls_active: bool) -> Extensions {
+    /// What EHLO offers, given whether TLS is up and SCRAM can be bound to it.
+    pub(super) fn offer(&self, tls_active: bool, bound: bool) -> Extensions {
+        let possible = |mechanism: &&Mechanism| bound || **mechanism != Mechanism::ScramSha256Plus;
         let auth_allowed = tls_active || (self.auth_without_tls && !self.tls_required);
         Extensions {
             pipelining: true,
@@ -68,7 +69,7 @@ impl Settings {
             // RFC 3207 §4.2: not again once TLS is up.
             starttls: self.tls_offered && !tls_active,
             auth: if auth_allowed {
-                self.mechanisms.iter().map(Mechanism::to_string).collect()
+                self.mechanisms.iter().filter(possible).map(Mechanism::to_string).collect()
             } else {
                 Vec::new()
             },

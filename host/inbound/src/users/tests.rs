@@ -1,0 +1,84 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use smtp::{LocalDelivery, LocalDomain};
+
+use super::*;
+
+fn users() -> Users {
+    let user = |name: &str, may_send_as: &[&str]| User {
+        name: name.to_owned(),
+        password: Secret::hash("correct horse").unwrap().parse().unwrap(),
+        scram: Some(ScramVerifier::derive("correct horse", b"salt", 4096).unwrap()),
+        may_send_as: may_send_as.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    let boss = user("boss@example.test", &["@example.net", "press@example.org"]);
+    Users::new(
+        [user("alice@example.test", &[]), boss, user("bob", &["*"]), user("carol", &[])],
+        None,
+        [1; 32],
+    )
+}
+
+#[tokio::test]
+async fn only_the_right_password_of_a_known_user_is_right() {
+    let users = users();
+    let check = async |user: &str, password: &str, expected: Login| {
+        assert_eq!(users.verify(user, password.to_owned()).await, expected, "{user} {password}");
+    };
+    check("alice@example.test", "correct horse", Login::Right).await;
+    check("Alice@Example.TEST", "correct horse", Login::Right).await;
+    check("alice@example.test", "Correct horse", Login::Wrong).await;
+    check("alice@example.test", "", Login::Wrong).await;
+    check("dave@example.test", "correct horse", Login::Wrong).await;
+    check("", "", Login::Wrong).await;
+}
+
+#[tokio::test]
+async fn nobody_logs_in_where_there_are_no_users() {
+    let users = Users::new([], None, [1; 32]);
+    assert!(users.is_empty());
+    assert_eq!(users.verify("nobody", "nobody".to_owned()).await, Login::Wrong);
+}
+
+#[test]
+fn a_sender_owns_its_address_its_aliases_and_what_it_was_given() {
+    let mailbox = |text: &str| Mailbox::parse(text).unwrap();
+    let local = LocalDomains::new(vec![LocalDomain {
+        name: "example.test".parse().unwrap(),
+        users: BTreeSet::from(["alice", "boss", "carol"].map(str::to_owned)),
+        catch_all: Some(mailbox("boss@example.test")),
+        aliases: BTreeMap::from([
+            ("sales".to_owned(), vec![mailbox("alice@example.test"), mailbox("boss@example.test")]),
+            ("circle".to_owned(), vec![mailbox("circle@example.test")]),
+        ]),
+        delivery: LocalDelivery::Maildir { template: "{user}".to_owned() },
+        subaddress: Some('+'),
+    }]);
+    let users = users();
+    let check = |user: &str, address: &str, expected: bool| {
+        let may = users.may_send_as(user, &mailbox(address), &local);
+        assert_eq!(may, expected, "{user} as {address}");
+    };
+    check("alice@example.test", "alice@example.test", true);
+    check("Alice@example.test", "ALICE@EXAMPLE.test", true);
+    check("alice@example.test", "alice+news@example.test", true);
+    check("alice@example.test", "sales@example.test", true);
+    check("alice@example.test", "boss@example.test", false);
+    check("alice@example.test", "anybody@example.test", false);
+    check("boss@example.test", "anybody@example.test", false); // a catch-all gives nothing away
+    check("boss@example.test", "anybody@example.net", true);
+    check("boss@example.test", "press@example.org", true);
+    check("boss@example.test", "other@example.org", false);
+    check("bob", "anybody@anywhere.example", true);
+    check("carol", "carol@example.test", true);
+    check("carol", "carol@example.com", false); // not a domain of ours
+    check("alice@example.test", "circle@example.test", false);
+}
+
+#[test]
+fn scram_is_held_with_unknown_users_too() {
+    let users = users();
+    assert!(users.knows_scram());
+    assert_eq!(users.verifier("nobody"), users.verifier("NOBODY"));
+    assert_ne!(users.verifier("nobody"), users.verifier("alice@example.test"));
+}
