@@ -7,9 +7,9 @@ use smtp::server::{Answer, Question};
 use smtp::{MailParameters, Recipient, Reply, ReversePath};
 use tracing::{debug, info};
 
+use crate::config::Directory;
 use crate::content::{self, Incoming};
 use crate::counters;
-use crate::config::Directory;
 use crate::error::Error;
 use crate::house::now;
 use crate::refusal;
@@ -289,9 +289,8 @@ impl Session {
 }
 
 /// What plugins want a reply to wait. Nobody else waits with it.
-pub(crate) pub(crate) async fn wait(delay: Duration) {
+pub(crate) async fn wait(delay: Duration) {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
 }
-

@@ -114,4 +114,5 @@ impl Session {
     }
 }
 
+/// Two typing errors cost nothing.
 const WRONG_PASSWORDS_WITHOUT_PAUSE: u32 = 3;

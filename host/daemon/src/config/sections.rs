@@ -13,8 +13,8 @@ use smtp::{Domain, Mailbox, Route};
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
-    Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Logins, Queue, Role,
-    RouteRule, Table, TableKind, Tls, User, plugins,
+    Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Logins,
+    Queue, Role, RouteRule, Table, TableKind, Tls, User, plugins,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
