@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use tests::dovecot::Dovecot;
 use tests::process::{Finished, finish};
 use tests::server::program;
+use tests::sink::{Behaviour, Sink};
 use tests::{Client, Foreign, Gatepost, Setup, eventually};
 
 const ALICE: &str = "alice@example.test";
@@ -167,4 +168,36 @@ fn dovecots_users_log_in_here() {
     user(&server, &["add", ALICE], "own").expect_success("add");
     eventually("a user of our own", || (login(&server, ALICE, "own").1 == 235).then_some(()));
     assert_eq!(login(&server, ALICE, "secret").1, 535, "our own users are ours alone");
+}
+
+#[test]
+fn domains_and_routes_change_in_the_running_server() {
+    let sink = Sink::start(Behaviour::default());
+    let mut server = Setup::new().start();
+    let rcpt = |server: &Gatepost, to: &str| {
+        let mut client = server.session();
+        client
+            .transaction("sender@client.example", &[to], b"Subject: x\r\n\r\ntext\r\n")
+            .unwrap()
+            .code
+    };
+    assert_eq!(rcpt(&server, "ann@second.test"), 550, "not our domain");
+    let before = server.log().matches("a new plugin set is live").count();
+    let more = format!(
+        "[[domain]]\nname = \"second.test\"\nusers = [\"ann\"]\naliases = {{ far = [\"x@far.test\"] }}\n\
+         deliver = \"maildir:var/mail/{{domain}}/{{user}}\"\n\
+         [[route]]\nto = \"far.test\"\nvia = \"smtp:[127.0.0.1]:{}\"",
+        sink.port()
+    );
+    let setup = server.setup().clone().with(&more);
+    server.reconfigure(setup);
+    server.wait_log("a new plugin set is live", before);
+    assert_eq!(rcpt(&server, "ann@second.test"), 250);
+    assert_eq!(rcpt(&server, "far@second.test"), 250);
+    let folder = server.folder().join("var/mail/second.test/ann/new");
+    eventually("the mail of the new domain", || {
+        fs::read_dir(&folder).ok().and_then(|mut files| files.next()).map(drop)
+    });
+    assert_eq!(sink.wait(1)[0].rcpt, ["RCPT TO:<x@far.test>"]);
+    assert_eq!(rcpt(&server, "alice@example.test"), 250, "the first domain is still ours");
 }

@@ -28,7 +28,11 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use net::{Resolver, tls::ClientTls};
 use policy::trace::Journal;
@@ -75,6 +79,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub(crate) struct House {
     pub(crate) config: Config,
+    /// The routes, logins and local domains that hold now.
+    routing: RwLock<Arc<Config>>,
     pub(crate) rooms: Rooms,
     pub(crate) pool: Pool,
     pub(crate) maildirs: Maildirs,
@@ -88,6 +94,7 @@ impl Delivery {
         let house = Arc::new(House {
             pool: Pool::new(&config.limits),
             maildirs: Maildirs::new(&config.hostname),
+            routing: RwLock::new(Arc::new(config.clone())),
             config,
             rooms,
         });
@@ -99,6 +106,14 @@ impl Delivery {
             tokio::spawn(pool::sweep(Arc::clone(&house), stopped)),
         ];
         Self { stopping, tasks, house }
+    }
+
+    /// From now on mail goes by the routes, logins and local domains of `config`; all else of it is
+    /// taken in at the next start. Attempts under way end as they began.
+    pub fn set_routing(&self, config: Config) {
+        let router = Router::new(&config, &self.house.rooms);
+        *self.house.routing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.house.rooms.queue.set_router(Arc::new(router));
     }
 
     /// The hosts that mail went to lately, as they are now.
@@ -124,6 +139,13 @@ impl Delivery {
             }
         }
         self.house.pool.close();
+    }
+}
+
+impl House {
+    /// Routes, logins and local domains.
+    pub(crate) fn routing(&self) -> Arc<Config> {
+        Arc::clone(&self.routing.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -63,7 +63,7 @@ impl Target {
 
 /// Hosts for a route, best first. The error is what every recipient gets: 4yz now, 5yz for good.
 pub(crate) async fn resolve(house: &House, route: &Route) -> Result<Vec<Target>, Reply> {
-    let source = house.config.way(route).source;
+    let source = house.routing().way(route).source;
     let targets = targets(house, route).await?;
     Ok(targets.into_iter().map(|target| Target { source, ..target }).collect())
 }

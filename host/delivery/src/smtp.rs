@@ -292,7 +292,7 @@ fn refused(peer: &Peer, failure: Failure) -> Refusal {
 
 fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredentials>, Refusal> {
     let Some(name) = &target.credentials else { return Ok(None) };
-    match house.config.credentials.get(name) {
+    match house.routing().credentials.get(name) {
         Some(credentials) => Ok(Some(credentials.clone())),
         None => {
             let reply = Reply::new(451, format!("4.3.5 There are no credentials named {name}"));

@@ -104,7 +104,7 @@ fn unreadable(delivery: &queue::Delivery, error: &dyn std::error::Error) -> Repl
 
 /// Second step: a session with the next host that takes one. `None` when no host is left.
 async fn connect(house: &House, course: &mut Course<'_>, route: &Route) -> Option<Session> {
-    let (name, rate) = (route.destination(), house.config.way(route).rate);
+    let (name, rate) = (route.destination(), house.routing().way(route).rate);
     while let Some(target) = course.next_target() {
         let has_to_be_new = course.is_stale(&target);
         let call = Call { target: &target, route: &name, rate, has_to_be_new };

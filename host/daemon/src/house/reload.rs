@@ -60,10 +60,14 @@ impl House {
         let tables = policy::Tables::load(wiring::tables(config)).map_err(|faults| all(&faults))?;
         let chain = self.policy.load(wiring::plugins(config)).await;
         let chain = chain.map_err(|faults| all(&wiring::plugin_faults(config, &faults)))?;
-        let directory = wiring::directory(config, Arc::new(wiring::local_domains(config)?))?;
+        let local = Arc::new(wiring::local_domains(config)?);
+        let directory = wiring::directory(config, Arc::clone(&local))?;
+        let delivery = wiring::delivery(config, local);
         let generation = chain.generation();
         self.policy.set_tables(tables);
         self.policy.install(chain);
+        // Delivery first: who is accepted from now on has a place to go to.
+        self.delivery.set_routing(delivery);
         self.inbound.set_directory(directory);
         Ok(generation)
     }
@@ -81,10 +85,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("listener", same(&old.listeners, &new.listeners)),
         ("tls", same(&old.tls, &new.tls)),
         ("limits", same(&old.limits, &new.limits)),
-        ("domain", same(&old.domains, &new.domains)),
         ("logins", same(&old.logins, &new.logins)),
-        ("route", same(&old.routes, &new.routes)),
-        ("credentials", same(&old.credentials, &new.credentials)),
         ("dns", same(&old.dns, &new.dns)),
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),
