@@ -206,6 +206,26 @@ async fn a_failure_is_told_once_over_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notice_that_is_given_back_comes_again_after_a_pause() {
+    let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+    let (queue, _) = open(&disk, &clock).await;
+    queue.set_router(Arc::new(TestRouter::default()));
+    send(&queue, 1, &["a@one.test"], b"hello").await.unwrap();
+    let delivery = next_within(&queue, SECOND).await.expect("a delivery");
+    delivery.finish(vec![(0, failed())]).await.unwrap();
+    // A disk that is full refuses every report: whoever makes them must not be kept busy with it.
+    let mut notices = 0;
+    let until = tokio::time::Instant::now() + Duration::from_secs(300);
+    while let Ok(notice) = tokio::time::timeout_at(until, queue.next_notice()).await {
+        drop(notice.expect("the queue runs"));
+        notices += 1;
+        assert!(notices <= 11, "one in thirty seconds");
+    }
+    assert!(notices >= 9, "{notices}");
+    queue.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_that_fails_is_told_to_nobody() {
     let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
     let (queue, _) = open(&disk, &clock).await;

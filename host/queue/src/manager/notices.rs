@@ -18,21 +18,25 @@ pub(super) struct Notices {
     queued: HashSet<(Id, NoticeKind)>,
     /// To be handed out again.
     later: BTreeSet<(u64, Id, NoticeKind)>,
+    /// The same without the time.
+    postponed: HashSet<(Id, NoticeKind)>,
     in_hand: HashMap<Id, Tells>,
     pub(super) tellers: VecDeque<oneshot::Sender<Notice>>,
 }
 
 impl Notices {
-    /// News are owed.
+    /// News are owed. What was postponed stays so, however often it is said that it is owed.
     pub(super) fn owe(&mut self, id: Id, kind: NoticeKind) {
-        if self.queued.insert((id, kind)) {
+        if !self.postponed.contains(&(id, kind)) && self.queued.insert((id, kind)) {
             self.queue.push_back((id, kind));
         }
     }
 
     /// The same, but not at once.
     pub(super) fn later(&mut self, due: u64, id: Id, kind: NoticeKind) {
-        self.later.insert((due, id, kind));
+        if self.postponed.insert((id, kind)) {
+            self.later.insert((due, id, kind));
+        }
     }
 
     /// What a report about this message tells: what was handed out.
@@ -43,6 +47,7 @@ impl Notices {
     fn take(&mut self, now: u64) -> Option<(Id, NoticeKind)> {
         while let Some(first) = self.later.first().copied().filter(|(due, ..)| *due <= now) {
             self.later.remove(&first);
+            self.postponed.remove(&(first.1, first.2));
             self.owe(first.1, first.2);
         }
         let next = self.queue.pop_front()?;
