@@ -50,7 +50,7 @@ impl Source {
         Ok(Content { pieces })
     }
 
-    /// Reads what lies with the head and compares its checksum.
+    /// Reads the content and compares its checksums.
     pub(crate) fn verify(&self, message: &Message) -> Result<(), Error> {
         let damaged = || Error::Damaged { what: format!("the content of {}", message.id) };
         let content = match self.open(message) {
@@ -64,7 +64,14 @@ impl Source {
             .pieces
             .iter()
             .all(|piece| piece.file.len().is_ok_and(|len| len >= piece.offset + piece.len));
-        if found == message.content.crc && whole { Ok(()) } else { Err(damaged()) }
+        let body = match (message.content.large_crc, content.pieces.get(1)) {
+            (Some(crc), Some(body)) if whole => {
+                let file = Piece { offset: 0, len: body.offset + body.len, ..body.clone() };
+                file.checksum().map_err(|_| damaged())? == crc
+            }
+            _ => true,
+        };
+        if found == message.content.crc && whole && body { Ok(()) } else { Err(damaged()) }
     }
 }
 

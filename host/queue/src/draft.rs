@@ -58,9 +58,10 @@ impl Draft {
             }
             self.spill().await?;
         }
-        let Store::File(large) = &self.store else {
+        let Store::File(large) = &mut self.store else {
             return Err(Error::NotDurable("an earlier write of the draft failed".to_owned()));
         };
+        large.crc = crc32c::crc32c_append(large.crc, &piece);
         let (file, offset) = (Arc::clone(&large.file), self.size);
         let written = blocking(move || file.write_at(offset, &[&piece])).await;
         if let Err(source) = written {
@@ -115,6 +116,8 @@ pub(crate) struct LargeFile {
     id: Id,
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
+    /// CRC32C of everything in it.
+    crc: u32,
     kept: bool,
 }
 
@@ -130,7 +133,8 @@ impl LargeFile {
         let error = Error::disk("write", disk.name(&path));
         blocking(move || {
             let file = disk.create(&path)?;
-            let large = Self { id, disk, file, kept: false };
+            let crc = crc32c::crc32c((*first).as_ref());
+            let large = Self { id, disk, file, crc, kept: false };
             large.file.write_at(0, &[(*first).as_ref()])?;
             Ok(large)
         })
@@ -148,6 +152,11 @@ impl LargeFile {
         })
         .await
         .map_err(error)
+    }
+
+    /// CRC32C of everything in it.
+    pub(crate) fn crc(&self) -> u32 {
+        self.crc
     }
 
     /// The file belongs to a message now.

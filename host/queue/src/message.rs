@@ -249,6 +249,9 @@ pub(crate) struct StoredContent {
     pub(crate) large: Option<u64>,
     /// CRC32C of what lies with the head: the head, and the body if that is not a file of its own.
     pub(crate) crc: u32,
+    /// CRC32C of the whole file of a large body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) large_crc: Option<u32>,
 }
 
 /// One recipient of a queued message.

@@ -28,12 +28,31 @@ pub(super) async fn prepare(
     reply: oneshot::Sender<Result<Receipt, Error>>,
 ) -> Result<Accepting, Error> {
     let (id, disk, received) = draft.into_parts();
-    let stored = store(&disk, id, received, &accept, large_octets).await?;
+    let stored = store(&disk, id, received, &accept.head, &accept.body, large_octets).await?;
     let message = Box::new(queued(id, accept, tells, stored.content.clone(), now));
     let json = to_json(&message);
     let data_crc = stored.content.crc;
     let record = Record { kind: Kind::Accept, id, json, data: stored.data, data_crc };
     Ok(Accepting { record, message, large: stored.large, reply })
+}
+
+/// The same for a message that was in a queue before: all of it stays but its content, which is that of the draft.
+pub(super) async fn prepare_again(
+    draft: Draft,
+    mut message: Message,
+    head: Bytes,
+    large_octets: u64,
+    reply: oneshot::Sender<Result<Receipt, Error>>,
+) -> Result<Accepting, Error> {
+    let (id, disk, received) = draft.into_parts();
+    let body = Body::Received { offset: 0 };
+    let stored = store(&disk, id, received, &head, &body, large_octets).await?;
+    message.size = stored.content.head + stored.content.body;
+    message.content = stored.content.clone();
+    let json = to_json(&message);
+    let data_crc = stored.content.crc;
+    let record = Record { kind: Kind::Accept, id, json, data: stored.data, data_crc };
+    Ok(Accepting { record, message: Box::new(message), large: stored.large, reply })
 }
 
 /// What of a draft goes where.
@@ -48,11 +67,11 @@ async fn store(
     disk: &Arc<dyn Disk>,
     id: Id,
     received: DraftContent,
-    accept: &Accept,
+    head: &Bytes,
+    body: &Body,
     large_octets: u64,
 ) -> Result<Stored, Error> {
-    let head = &accept.head;
-    match (&accept.body, received) {
+    match (body, received) {
         (_, DraftContent::Broken) => {
             Err(Error::NotDurable("an earlier write of the draft failed".to_owned()))
         }
@@ -82,6 +101,7 @@ fn in_log(head: &Bytes, body: Bytes) -> Stored {
         head: head.len() as u64,
         body: body.len() as u64,
         large: None,
+        large_crc: None,
         crc: crc32c::crc32c_append(crc32c::crc32c(head), &body),
     };
     Stored { content, data: vec![head.clone(), body], large: None }
@@ -93,6 +113,7 @@ fn in_file(head: &Bytes, file: LargeFile, offset: u64, end: u64) -> Stored {
         head: head.len() as u64,
         body: end - offset,
         large: Some(offset),
+        large_crc: Some(file.crc()),
         crc: crc32c::crc32c(head),
     };
     Stored { content, data: vec![head.clone()], large: Some(file) }
