@@ -1,9 +1,12 @@
-//! Every operation of the disk is stopped, torn, or refused, once; then the spool is recovered and compared with a ledger.
+//! Every operation of the disk is stopped, torn, cut short, or refused, once; then the spool is recovered and compared with
+//! a ledger.
 //!
-//! One load is played over and over: small and large messages, outcomes of every kind, notices, moves out of the log, a
-//! restart. At each point several crashes are tried, which differ in what reached the disk of what was not flushed.
+//! Loads differ by their seed: small and large messages, outcomes of every kind, notices, moves out of the log, operators, a
+//! restart. At each point several crashes are tried, which differ in what reached the disk of what was not flushed; in the
+//! last of them the recovery itself is stopped, too.
 //!
-//! Every third or so point is tried; with `POINTS=all` in the environment every one, and each is named before it is tried.
+//! The short form takes a few points of each; with `POINTS=all` in the environment every one of three loads, and each is
+//! named before it is tried. A failure prints fault, operation and seed.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -36,14 +39,22 @@ struct Ledger {
     copies: BTreeMap<(Id, usize), u32>,
     /// Outcomes that were not recorded.
     unrecorded: BTreeSet<(Id, usize)>,
-    /// Messages that a report was accepted for.
-    told: BTreeSet<Id>,
+    /// Recipients that a report was accepted for.
+    told: BTreeSet<(Id, usize)>,
+    /// What each report tells, accepted or not.
+    reports: BTreeMap<Id, Vec<(Id, usize)>>,
+    /// Deliveries whose outcome was not recorded.
+    unrecorded_deliveries: usize,
+    /// When it stops, nothing is delivered any more.
+    machine: Option<SimulatedDisk>,
 }
 
 type Shared = Arc<Mutex<Ledger>>;
 
-fn small() -> Config {
+/// With an odd seed, the index is read while the queue runs.
+fn small(seed: u64) -> Config {
     let limits = Limits {
+        index_at_once_octets: if seed % 2 == 0 { u64::MAX } else { 0 },
         segment_octets: 64 << 10,
         reserve_octets: 8 << 10,
         large_octets: 4 << 10,
@@ -52,16 +63,26 @@ fn small() -> Config {
     Config { limits, ..Config::new("unused") }
 }
 
+/// A number below `bound` that depends on nothing but the seed and what it is for.
+fn pick(seed: u64, what: &str, bound: u64) -> u64 {
+    let mut number = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    for octet in what.bytes() {
+        number = (number ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3);
+        number ^= number >> 29;
+    }
+    (number >> 7) % bound
+}
+
 /// Receives messages 0 to 11, three at a time.
-async fn receive(queue: &Queue, ledger: &Shared) {
+async fn receive(queue: &Queue, ledger: &Shared, seed: u64) {
     for group in 0..4u32 {
-        let sends = (0..3).map(|n| receive_one(queue, ledger, group * 3 + n));
+        let sends = (0..3).map(|n| receive_one(queue, ledger, seed, group * 3 + n));
         futures_util::future::join_all(sends).await;
     }
 }
 
-async fn receive_one(queue: &Queue, ledger: &Shared, number: u32) {
-    let length = match number % 4 {
+async fn receive_one(queue: &Queue, ledger: &Shared, seed: u64, number: u32) {
+    let length = match pick(seed, &format!("length {number}"), 4) {
         0 => 20_000,
         1 => 3000,
         _ => 100,
@@ -73,7 +94,7 @@ async fn receive_one(queue: &Queue, ledger: &Shared, number: u32) {
     let recipients = recipients.iter().map(|address| recipient(address, None)).collect();
     let mut accept = accept("s@example.com", recipients, HEAD);
     let mut expected = [HEAD.as_bytes(), &body].concat();
-    if number == 5 {
+    if u64::from(number) == pick(seed, "replaced", 12) {
         accept.body = Body::Replaced(vec![b'R'; 10_000].into());
         expected = [HEAD.as_bytes(), &vec![b'R'; 10_000][..]].concat();
     }
@@ -88,7 +109,7 @@ async fn receive_one(queue: &Queue, ledger: &Shared, number: u32) {
 }
 
 /// Works off what is due: by number of message and attempt it is delivered, deferred or refused.
-async fn deliver(queue: &Queue, ledger: &Shared, most: usize) {
+async fn deliver(queue: &Queue, ledger: &Shared, seed: u64, most: usize) {
     for _ in 0..most {
         let Some(delivery) = next_within(queue, Duration::from_secs(1)).await else { return };
         let id = delivery.message.id;
@@ -102,9 +123,12 @@ async fn deliver(queue: &Queue, ledger: &Shared, most: usize) {
         let mut outcomes = Vec::new();
         for &index in &delivery.recipients {
             let attempts = delivery.message.recipients[index].attempts;
-            let choice = (index + attempts as usize + id.to_string().len()) % 3;
+            let choice = pick(seed, &format!("{id} {index} {attempts}"), 3);
             let outcome = match (choice, attempts) {
-                (0, 0) => Outcome::Failed { reply: reply(550), peer: None, quiet: false },
+                // A report that fails is gone without a word; then nobody could tell it from a lost one.
+                (0, 0..2) if !delivery.message.reverse_path.is_null() => {
+                    Outcome::Failed { reply: reply(550), peer: None, quiet: false }
+                }
                 (1, 0..2) => Outcome::Deferred { reply: reply(451), peer: None, retry_in: None },
                 _ => Outcome::Delivered { reply: reply(250), peer: None },
             };
@@ -122,6 +146,8 @@ async fn deliver(queue: &Queue, ledger: &Shared, most: usize) {
             .collect();
         let recorded = matches!(timeout(PATIENCE, delivery.finish(outcomes)).await, Ok(Ok(())));
         let mut ledger = ledger.lock().unwrap();
+        let stopped = ledger.machine.as_ref().is_some_and(SimulatedDisk::is_stopped);
+        ledger.unrecorded_deliveries += usize::from(!recorded);
         for index in delivered {
             if recorded {
                 ledger.recorded.insert((id, index));
@@ -129,22 +155,29 @@ async fn deliver(queue: &Queue, ledger: &Shared, most: usize) {
                 ledger.unrecorded.insert((id, index));
             }
         }
+        if stopped {
+            return;
+        }
     }
 }
 
-/// Reports what is to be reported. Each message is told of once per recipient at most.
+/// Reports what is to be reported: of each recipient once.
 async fn report(queue: &Queue, ledger: &Shared, first: u32) {
     let mut number = first;
     while let Ok(Some(notice)) = timeout(Duration::from_secs(1), queue.next_notice()).await {
         let of = notice.message.id;
-        assert!(!ledger.lock().unwrap().told.contains(&of), "{of} is told again");
+        let tells: Vec<_> = notice.recipients.iter().map(|one| (of, one.index)).collect();
+        for one in &tells {
+            assert!(!ledger.lock().unwrap().told.contains(one), "{one:?} is told again");
+        }
+        ledger.lock().unwrap().reports.insert(id(number), tells.clone());
         let mut accept = accept("", vec![recipient("s@sink.test", None)], HEAD);
         accept.notice_of = Some(of);
         ledger.lock().unwrap().tried.insert(id(number), [HEAD.as_bytes(), b"report"].concat());
         match timeout(PATIENCE, send_accept(queue, number, accept, b"report")).await {
             Ok(Ok(receipt)) => {
                 ledger.lock().unwrap().accepted.insert(receipt.id());
-                ledger.lock().unwrap().told.insert(of);
+                ledger.lock().unwrap().told.extend(tells);
                 let _ = timeout(PATIENCE, notice.done(&receipt)).await;
             }
             Ok(Err(_)) => drop(ledger.lock().unwrap().refused.insert(id(number))),
@@ -155,23 +188,23 @@ async fn report(queue: &Queue, ledger: &Shared, first: u32) {
 }
 
 /// The whole load. Ends early when the disk stops.
-async fn load(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared) {
+async fn load(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, seed: u64) {
     for round in 0..2u32 {
-        let Ok((queue, _)) = try_open(small(), disk, clock).await else { return };
+        let Ok((queue, _)) = try_open(small(seed), disk, clock).await else { return };
         queue.set_router(Arc::new(TestRouter::default()));
         if round == 0 {
-            receive(&queue, ledger).await;
-            deliver(&queue, ledger, 10).await;
+            receive(&queue, ledger, seed).await;
+            deliver(&queue, ledger, seed, 10).await;
         }
         report(&queue, ledger, 100 + round * 50).await;
-        deliver(&queue, ledger, 10).await;
+        deliver(&queue, ledger, seed, 10).await;
         // Survivors are moved out of the log.
         tokio::time::sleep(Duration::from_secs(200)).await;
-        let removed = timeout(PATIENCE, queue.hold(Filter::id(id(3)), "look")).await;
-        drop(removed);
-        deliver(&queue, ledger, 10).await;
+        let held = id(u32::try_from(pick(seed, "held", 12)).unwrap());
+        let _ = timeout(PATIENCE, queue.hold(Filter::id(held), "look")).await;
+        deliver(&queue, ledger, seed, 10).await;
         tokio::time::sleep(Duration::from_secs(300)).await;
-        deliver(&queue, ledger, 30).await;
+        deliver(&queue, ledger, seed, 30).await;
         let _ = timeout(PATIENCE, queue.shutdown()).await;
         if disk.is_stopped() {
             return;
@@ -182,19 +215,33 @@ async fn load(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared) {
 }
 
 /// Opens what the crash left and compares it with the ledger; then works everything off.
-async fn check(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, strict: bool) {
+async fn check(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, run: Run) {
     let told = ledger.lock().unwrap().told.clone();
-    compare(disk, clock, ledger, strict).await;
+    compare(disk, clock, ledger, run).await;
     ledger.lock().unwrap().told = told;
+    assert_eq!(disk.misused(), 0, "a file was used after its flush had failed");
 }
 
-async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, strict: bool) {
-    let (queue, _) = open_with(small(), disk, clock).await;
+/// Recovers, but stops in the middle of it.
+async fn recover_in_part(disk: &SimulatedDisk, clock: &Arc<TestClock>, run: Run) {
+    disk.set_fault(1 + run.at % 30, Fault::Stop);
+    if let Ok((queue, _)) = try_open(small(run.seed), disk, clock).await {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let _ = timeout(PATIENCE, queue.shutdown()).await;
+    }
+}
+
+async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, run: Run) {
+    let strict = matches!(run.fault, Some(Fault::Refuse | Fault::Short));
+    let (queue, _) = open_with(small(run.seed), disk, clock).await;
     for summary in queue.list(Filter::default()).await {
         // A report that nobody got a receipt for may be there all the same: then it tells.
         // What recovery put together may be the end of it: then it is gone in a moment.
         let Some(detail) = queue.show(summary.id).await else { continue };
-        ledger.lock().unwrap().told.extend(detail.message.notice_of);
+        if detail.message.notice_of.is_some() {
+            let tells = ledger.lock().unwrap().reports.get(&summary.id).cloned();
+            ledger.lock().unwrap().told.extend(tells.unwrap_or_default());
+        }
         let expected = ledger.lock().unwrap().tried.get(&summary.id).cloned();
         let expected = expected.unwrap_or_else(|| panic!("{} was never sent", summary.id));
         let refused = ledger.lock().unwrap().refused.contains(&summary.id);
@@ -218,7 +265,8 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
                     let recorded = ledger.recorded.contains(&(id, recipient.index));
                     let waits = recipient.state == RecipientState::Pending;
                     assert!(!(recorded && waits), "{id} would be delivered again");
-                    let told_or_owed = recipient.owed.is_some() || ledger.told.contains(&id);
+                    let told = ledger.told.contains(&(id, recipient.index));
+                    let told_or_owed = recipient.owed.is_some() || told;
                     assert!(
                         recipient.state != RecipientState::Failed || told_or_owed,
                         "{id} failed silently"
@@ -227,7 +275,7 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
             }
             // Gone: then somebody got it, or somebody was told.
             None => assert!(
-                copies(0) || copies(1) || copies(2) || ledger.told.contains(&id),
+                copies(0) || copies(1) || copies(2) || ledger.told.iter().any(|(of, _)| *of == id),
                 "{id} is lost"
             ),
         }
@@ -242,13 +290,13 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
     }
     queue.set_router(Arc::new(TestRouter::default()));
     queue.release(Filter::default()).await.expect("the disk works");
-    for _ in 0..3 {
-        deliver(&queue, &again, 100).await;
+    for _ in 0..6 {
+        deliver(&queue, &again, run.seed, 100).await;
         let first = 1000 + u32::try_from(again.lock().unwrap().tried.len()).unwrap();
         report(&queue, &again, first).await;
         tokio::time::sleep(Duration::from_secs(1200)).await;
     }
-    deliver(&queue, &again, 100).await;
+    deliver(&queue, &again, run.seed, 100).await;
     let left = queue.list(Filter::default()).await;
     assert!(left.is_empty(), "everything ends: {left:?}");
     let unrecorded = ledger.lock().unwrap().unrecorded.clone();
@@ -259,8 +307,19 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
     queue.shutdown().await;
 }
 
-/// One run with a fault; gives how many crashes were checked.
-fn run(at: u64, fault: Option<Fault>, crashes: u64) -> (u64, u64) {
+/// One run of a load.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    seed: u64,
+    /// The operation that fails.
+    at: u64,
+    fault: Option<Fault>,
+    /// Variants of what is left.
+    crashes: u64,
+}
+
+/// One run with a fault; gives how many operations it had.
+fn play(run: Run) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -271,75 +330,96 @@ fn run(at: u64, fault: Option<Fault>, crashes: u64) -> (u64, u64) {
     runtime.block_on(async {
         let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
         let ledger = Shared::default();
-        if let Some(fault) = fault {
-            disk.set_fault(at, fault);
+        ledger.lock().unwrap().machine = Some(disk.clone());
+        if let Some(fault) = run.fault {
+            disk.set_fault(run.at, fault);
         }
-        load(&disk, &clock, &ledger).await;
+        load(&disk, &clock, &ledger, run.seed).await;
+        assert_eq!(disk.misused(), 0, "a file was used after its flush had failed");
+        let unrecorded = ledger.lock().unwrap().unrecorded_deliveries;
+        // One when the machine stops; one more when a disk dies, because two flushes must fail before that is believed.
+        let most = match run.fault {
+            None | Some(Fault::Full) => 0,
+            Some(Fault::RefuseAll) => 2,
+            Some(Fault::Stop | Fault::Tear | Fault::Refuse | Fault::Short) => 1,
+        };
+        assert!(unrecorded <= most, "{unrecorded} outcomes were not recorded");
         let operations = disk.operations();
         disk.heal();
-        for variant in 0..crashes {
+        for variant in 0..run.crashes {
             // Variant 0 keeps nothing that was not flushed.
-            let seed = if variant == 0 { 0 } else { at * 1000 + variant };
-            let strict = fault == Some(Fault::Refuse);
-            check(&disk.crash(seed), &clock, &ledger, strict).await;
+            let seed = if variant == 0 { 0 } else { run.at * 1000 + variant };
+            let mut left = disk.crash(seed);
+            if variant > 2 {
+                recover_in_part(&left, &clock, run).await;
+                left.heal();
+                left = left.crash(seed + 1);
+            }
+            check(&left, &clock, &ledger, run).await;
         }
-        (operations, crashes)
+        operations
     })
 }
 
-fn sweep(fault: Fault, step: u64, crashes: u64) {
-    let (operations, _) = run(0, None, 1);
+/// Tries a fault at every operation, or at some of them.
+fn sweep(fault: Fault, step: usize, crashes: u64) {
     let all = std::env::var_os("POINTS").is_some();
-    let step = if all { 1 } else { step };
-    let mut points = 0;
-    for at in (1..=operations).step_by(usize::try_from(step).unwrap()) {
-        if all {
-            eprintln!("{fault:?} {at}");
-        }
-        let result = std::panic::catch_unwind(|| run(at, Some(fault), crashes));
-        match result {
-            Ok((_, checked)) => points += checked,
-            Err(panic) => {
-                eprintln!(
-                    "{fault:?} at operation {at} of {operations}, seeds {at}000 to {at}{crashes:03}"
-                );
+    let (seeds, step) = if all { (1..=3, 1) } else { (1..=2, step) };
+    for seed in seeds {
+        let operations = play(Run { seed, at: 0, fault: None, crashes: 1 });
+        let mut points = 0;
+        for at in (1..=operations).skip(usize::try_from(seed).unwrap() % step).step_by(step) {
+            if all {
+                eprintln!("{fault:?} {at} seed {seed}");
+            }
+            let run = Run { seed, at, fault: Some(fault), crashes };
+            if let Err(panic) = std::panic::catch_unwind(|| play(run)) {
+                eprintln!("{run:?} of {operations} operations");
                 std::panic::resume_unwind(panic);
             }
+            points += crashes;
         }
+        println!(
+            "{fault:?}: {points} crash points over {operations} operations of the load with seed {seed}, none bad"
+        );
     }
-    println!(
-        "{fault:?}: {points} crash points over {operations} operations, seeds = operation * 1000 + variant"
-    );
 }
 
 #[test]
 fn without_a_crash_nothing_is_lost() {
-    run(0, None, 3);
+    for seed in 1..=6 {
+        play(Run { seed, at: 0, fault: None, crashes: 3 });
+    }
 }
 
 #[test]
 fn a_machine_that_stops_anywhere_loses_nothing() {
-    sweep(Fault::Stop, 3, 4);
+    sweep(Fault::Stop, 17, 4);
 }
 
 #[test]
 fn a_write_that_is_torn_anywhere_loses_nothing() {
-    sweep(Fault::Tear, 5, 2);
+    sweep(Fault::Tear, 23, 2);
 }
 
 #[test]
 fn an_operation_that_is_refused_anywhere_loses_nothing() {
-    sweep(Fault::Refuse, 4, 1);
+    sweep(Fault::Refuse, 17, 1);
+}
+
+#[test]
+fn a_write_that_is_cut_short_anywhere_loses_nothing() {
+    sweep(Fault::Short, 19, 1);
 }
 
 #[test]
 fn a_disk_that_dies_anywhere_loses_nothing() {
-    sweep(Fault::RefuseAll, 7, 1);
+    sweep(Fault::RefuseAll, 37, 1);
 }
 
 #[test]
 fn a_disk_that_is_full_from_anywhere_on_loses_nothing() {
-    sweep(Fault::Full, 7, 1);
+    sweep(Fault::Full, 37, 1);
 }
 
 const PATIENCE: Duration = Duration::from_secs(100);

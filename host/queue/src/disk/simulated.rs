@@ -1,13 +1,15 @@
 //! A disk that forgets what was not flushed, and fails when told to.
 //!
 //! What was written is visible at once and durable after a flush. A crash keeps what was flushed, and of the rest whatever
-//! the seed says: writes of a file are kept, dropped or torn one by one, changes of the names in a directory are kept up
-//! to a point. A refused flush leaves its writes in limbo: no later flush makes them durable.
+//! the seed says: writes are kept, dropped or torn one by one, in any order across files; changes of names are kept up to
+//! a point in each directory, as journals do, or (odd seeds) each for itself. A refused flush leaves its writes in limbo: no
+//! later flush makes them durable, and whoever uses that file again is counted.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, File, Space};
@@ -21,6 +23,8 @@ pub enum Fault {
     Tear,
     /// It fails (EIO); later ones work.
     Refuse,
+    /// If it is a write, the first half is done and it fails; anything else fails. Later ones work.
+    Short,
     /// It and all later ones fail, but reading works: the disk is dead.
     RefuseAll,
     /// If it needs room it fails (ENOSPC), and so do later ones, until [`SimulatedDisk::heal`].
@@ -50,6 +54,8 @@ struct State {
     dead: bool,
     space: Space,
     held: bool,
+    /// Writes and flushes of files whose flush had failed.
+    misused: u64,
 }
 
 type Change = Vec<(String, Option<usize>)>;
@@ -94,6 +100,7 @@ impl SimulatedDisk {
             dead: false,
             space: Space { octets: 1 << 40, inodes: 1 << 20 },
             held: false,
+            misused: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -118,6 +125,12 @@ impl SimulatedDisk {
     /// Did it stop?
     pub fn is_stopped(&self) -> bool {
         self.lock_state().stopped
+    }
+
+    /// Writes and flushes through a file whose flush had failed: the kernel may have forgotten what was not written, and a
+    /// second flush would lie. There must be none.
+    pub fn misused(&self) -> u64 {
+        self.lock_state().misused
     }
 
     /// What is said to be free.
@@ -160,9 +173,10 @@ impl SimulatedDisk {
         let mut names = state.durable_names.clone();
         let mut keep: BTreeMap<&str, bool> = BTreeMap::new();
         for change in &state.changes {
-            // Names in one directory are kept in order, up to a point; directories are independent.
+            // Directories are independent.
             let kept = keep.entry(directory_of(&change[0].0)).or_insert(true);
-            *kept = *kept && (seed != 0 && random.below(4) > 0);
+            let in_order = seed % 2 == 0;
+            *kept = (*kept || !in_order) && (seed != 0 && random.below(4) > 0);
             if *kept {
                 apply(&mut names, change);
             }
@@ -218,6 +232,7 @@ impl State {
                 return Ok(Done::Half);
             }
             Some(Fault::Refuse) => return Err(refused()),
+            Some(Fault::Short) => return Ok(Done::HalfAndOn),
             Some(Fault::RefuseAll) => self.dead = true,
             Some(Fault::Full) => self.full = true,
             None => {}
@@ -245,35 +260,45 @@ impl State {
 
 enum Done {
     Whole,
+    /// The machine stopped in the middle.
     Half,
+    /// It failed in the middle, and everything goes on.
+    HalfAndOn,
+}
+
+impl Done {
+    /// Half of something that has no halves.
+    fn whole(self) -> io::Result<()> {
+        match self {
+            Self::Whole => Ok(()),
+            Self::Half => Err(stopped()),
+            Self::HalfAndOn => Err(refused()),
+        }
+    }
 }
 
 impl Disk for SimulatedDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
         let mut state = self.lock_state();
-        if let Done::Half = state.operation(true)? {
-            return Err(stopped());
-        }
+        state.operation(true)?.whole()?;
         if !state.directories.contains(directory_of(path)) && !directory_of(path).is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let number = state.inodes.len();
         state.inodes.push(Inode::default());
         state.change(vec![(path.to_owned(), Some(number))]);
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), number }))
+        Ok(SimulatedFile::new(self, number))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
         let state = self.lock_state();
         let number = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), number }))
+        Ok(SimulatedFile::new(self, number))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.lock_state();
-        if let Done::Half = state.operation(false)? {
-            return Err(stopped());
-        }
+        state.operation(false)?.whole()?;
         let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         let (gone, come) = ((from.to_owned(), None), (to.to_owned(), Some(inode)));
         if directory_of(from) == directory_of(to) {
@@ -290,9 +315,7 @@ impl Disk for SimulatedDisk {
         if !state.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        if let Done::Half = state.operation(false)? {
-            return Err(stopped());
-        }
+        state.operation(false)?.whole()?;
         state.change(vec![(path.to_owned(), None)]);
         Ok(())
     }
@@ -301,9 +324,7 @@ impl Disk for SimulatedDisk {
         let mut state = self.lock_state();
         // A directory that a crash takes away is like an empty one to us, so they are durable at once.
         if !state.directories.contains(path) {
-            if let Done::Half = state.operation(true)? {
-                return Err(stopped());
-            }
+            state.operation(true)?.whole()?;
             for (end, _) in path.match_indices('/') {
                 state.directories.insert(path[..end].to_owned());
             }
@@ -323,9 +344,7 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.lock_state();
-        if let Done::Half = state.operation(false)? {
-            return Err(stopped());
-        }
+        state.operation(false)?.whole()?;
         let changes = std::mem::take(&mut state.changes);
         let (now, later): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| directory_of(&change[0].0) == path);
@@ -365,6 +384,20 @@ impl Drop for Lock {
 struct SimulatedFile {
     disk: SimulatedDisk,
     number: usize,
+    /// A flush failed.
+    failed: AtomicBool,
+}
+
+impl SimulatedFile {
+    fn new(disk: &SimulatedDisk, number: usize) -> Arc<Self> {
+        Arc::new(Self { disk: disk.clone(), number, failed: AtomicBool::new(false) })
+    }
+
+    fn count_misuse(&self, state: &mut State) {
+        if self.failed.load(Ordering::Relaxed) {
+            state.misused += 1;
+        }
+    }
 }
 
 impl File for SimulatedFile {
@@ -388,9 +421,10 @@ impl File for SimulatedFile {
         let mut state = self.disk.lock_state();
         let mut octets = pieces.concat();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        self.count_misuse(&mut state);
         let inside = offset + octets.len() <= state.inodes[self.number].live.len();
         let done = state.operation(!inside)?;
-        if let Done::Half = done {
+        if let Done::Half | Done::HalfAndOn = done {
             octets.truncate(octets.len() / 2);
         }
         let inode = state.inode(self.number);
@@ -399,14 +433,13 @@ impl File for SimulatedFile {
         match done {
             Done::Whole => Ok(()),
             Done::Half => Err(stopped()),
+            Done::HalfAndOn => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock_state();
-        if let Done::Half = state.operation(true)? {
-            return Err(stopped());
-        }
+        state.operation(true)?.whole()?;
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let inode = state.inode(self.number);
         let before = inode.live.len();
@@ -419,19 +452,20 @@ impl File for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock_state();
-        let result = state.operation(false);
+        self.count_misuse(&mut state);
+        let result = state.operation(false).and_then(Done::whole);
         let stopped_now = state.stopped;
         let inode = state.inode(self.number);
         match result {
-            Ok(Done::Whole) => {
+            Ok(()) => {
                 for (offset, octets) in std::mem::take(&mut inode.pending) {
                     write(&mut inode.durable, offset, &octets);
                 }
                 Ok(())
             }
-            Ok(Done::Half) => Err(stopped()),
             Err(error) => {
                 if !stopped_now {
+                    self.failed.store(true, Ordering::Relaxed);
                     let lost = std::mem::take(&mut inode.pending);
                     inode.limbo.extend(lost);
                 }
