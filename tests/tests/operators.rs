@@ -97,6 +97,10 @@ fn a_dry_run_changes_nothing_and_a_bounce_tells_the_sender() {
     assert!(destination["last"]["reply"].to_string().contains("Not yet"), "{destination}");
     assert!(destination["name"].as_str().unwrap().starts_with("smtp:"), "{destination}");
 
+    let address = format!("127.0.0.1:{}", sink.port());
+    assert_eq!(destination["hosts"][0]["addresses"], serde_json::json!([address]));
+    assert!(destination["connections"].is_u64(), "{destination}");
+
     let which = ["--sender", SENDER, "--domain", "busy.test", "--last", "not yet"];
     let with = |command: &[&str]| -> Value {
         server.queue(&command.iter().chain(&which).copied().collect::<Vec<_>>())

@@ -2,6 +2,7 @@
 //! open, and metrics over TCP.
 
 pub(crate) mod client;
+pub(crate) mod destination;
 mod server;
 
 pub(crate) use self::server::{Office, serve_http, serve_socket};

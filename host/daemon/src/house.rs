@@ -93,7 +93,12 @@ impl House {
         let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
 
         let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.shedding());
-        let office = Office { queue: queue.clone(), policy: Arc::clone(&policy), metrics };
+        let office = Office {
+            queue: queue.clone(),
+            hosts: delivery.destinations_handle(),
+            policy: Arc::clone(&policy),
+            metrics,
+        };
         let mut offices =
             vec![tokio::spawn(admin::serve_socket(&config.admin.socket, office.clone()).await?)];
         offices.push(tokio::spawn(watch));

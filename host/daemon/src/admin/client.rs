@@ -9,9 +9,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use queue::{Action, Destination, Filter, Summary, Suspended, Suspension};
+use queue::{Action, Filter, Summary, Suspended, Suspension};
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+use super::destination::View;
 
 const ANOTHER_VERSION: &str = "the server speaks another version; is it older than this program?";
 
@@ -80,7 +82,7 @@ impl Client {
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
-    pub(crate) async fn destinations(&self) -> Result<Vec<Destination>> {
+    pub(crate) async fn destinations(&self) -> Result<Vec<View>> {
         let list = self.json(Method::GET, "/queue/destinations", Vec::new()).await?;
         serde_json::from_value(list).context(ANOTHER_VERSION)
     }

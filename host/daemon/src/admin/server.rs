@@ -23,6 +23,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::destination;
+
 /// Octets of content in one piece of an answer.
 const PIECE: usize = 64 << 10;
 
@@ -33,6 +35,7 @@ const LINES: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Office {
     pub(crate) queue: Queue,
+    pub(crate) hosts: delivery::Destinations,
     pub(crate) policy: Arc<Host>,
     pub(crate) metrics: PrometheusHandle,
 }
@@ -155,7 +158,8 @@ fn watched(office: Office, order: Order) -> Response {
 }
 
 async fn destinations(State(office): State<Office>) -> Response {
-    Json(office.queue.destinations().await).into_response()
+    let queue = office.queue.destinations().await;
+    Json(destination::join(queue, &office.hosts.snapshot())).into_response()
 }
 
 async fn suspended(State(office): State<Office>) -> Response {

@@ -40,7 +40,7 @@ enum Action {
         #[arg(long)]
         content: bool,
     },
-    /// List destinations: how many messages, the oldest, the next attempt, the last reply
+    /// List destinations: how many messages, the oldest, the next attempt, the last reply, connections
     Destinations {
         /// Only names that have this in them
         name: Option<String>,
@@ -225,7 +225,7 @@ impl Desk {
 
     async fn destinations(&self, name: Option<&str>) -> Result<()> {
         let mut destinations = self.client.destinations().await?;
-        destinations.retain(|one| name.is_none_or(|name| one.name.contains(name)));
+        destinations.retain(|one| name.is_none_or(|name| one.queue.name.contains(name)));
         if self.json {
             say(&serde_json::to_string(&destinations)?);
         } else {

@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use ::queue::{Destination, Summary, Suspended};
+use ::queue::{Summary, Suspended};
 
 use super::super::{count, say};
+use crate::admin::destination::{Host, View};
 
 /// A list of messages.
 pub(super) fn messages(messages: &[Summary]) {
@@ -46,7 +47,7 @@ pub(super) fn messages(messages: &[Summary]) {
 }
 
 /// A list of destinations.
-pub(super) fn destinations(destinations: &[Destination]) {
+pub(super) fn destinations(destinations: &[View]) {
     if destinations.is_empty() {
         say("nothing waits for any destination");
         return;
@@ -55,7 +56,8 @@ pub(super) fn destinations(destinations: &[Destination]) {
         "{:>8} {:>6} {:>7} {:>7} {:>7}  DESTINATION",
         "MESSAGES", "HELD", "IN HAND", "OLDEST", "NEXT"
     ));
-    for one in destinations {
+    for view in destinations {
+        let one = &view.queue;
         let oldest = one.oldest.map_or_else(|| "-".to_owned(), age);
         let next = match one.due {
             _ if one.suspended => "never".to_owned(),
@@ -71,8 +73,24 @@ pub(super) fn destinations(destinations: &[Destination]) {
             let peer = last.peer.as_ref().map(|peer| format!(" ({peer})")).unwrap_or_default();
             say(&format!("{:41}{}{peer}, {} ago", "", last.reply, age(last.time)));
         }
+        for host in &view.hosts {
+            say(&format!("{:41}{}", "", describe(host)));
+        }
     }
     say(&count(destinations.len(), "destination"));
+}
+
+/// How a host does, in a line.
+fn describe(host: &Host) -> String {
+    let name = host.names.first().or(host.addresses.first()).cloned().unwrap_or_default();
+    let Host { connections, concurrency, in_flight, waiting, .. } = host;
+    let mut text = format!(
+        "{name}: {connections} of {concurrency} connections, {in_flight} in flight, {waiting} waiting"
+    );
+    if let Some(down) = host.down_until {
+        text.push_str(&format!("; down for {} after {} failures", until(down), host.failures));
+    }
+    text
 }
 
 /// What is suspended.
