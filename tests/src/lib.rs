@@ -7,6 +7,7 @@ pub mod client;
 pub mod corpora;
 pub mod dns;
 pub mod dovecot;
+pub mod faults;
 pub mod foreign;
 pub mod letter;
 pub mod machine;

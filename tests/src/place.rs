@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a test waits for something that is bound to happen. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +25,13 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 /// A TCP port of the loopback addresses that nobody listens on. Each call gives another one, and
 /// each process begins elsewhere.
 pub fn free_port() -> u16 {
-    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(PORTS))
-        .expect("a remainder below 20,000 fits");
+    static START: OnceLock<u16> = OnceLock::new();
+    // Numbers of processes are not enough: each process namespace counts from 1.
+    let start = *START.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mixed = since.subsec_nanos() / 1000 + std::process::id().wrapping_mul(97);
+        u16::try_from(mixed % u32::from(PORTS)).expect("a remainder below 20,000 fits")
+    });
     loop {
         let step = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST_PORT + (start + step % PORTS) % PORTS;

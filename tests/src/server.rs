@@ -131,11 +131,36 @@ impl Gatepost {
 
     /// Starts again in the same folder.
     pub fn restart(&mut self) {
+        self.begin();
+        self.wait_ready();
+    }
+
+    /// Starts again in the same folder, and doesn't wait until it is ready.
+    pub fn begin(&mut self) {
         self.process.kill();
         // The old log has a ready line, too.
         let _ = std::fs::rename(self.folder().join("log"), self.folder().join("log.old"));
         self.process = spawn(self.folder.path(), &self.wrapper);
-        self.wait_ready();
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// True once it has said that it is ready.
+    pub fn is_ready(&self) -> bool {
+        self.log().contains(READY)
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Lets `wrapper` run it from the next start on.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Forgets the largest resident set so far, so that the start of the server, which compiles
@@ -196,12 +221,13 @@ impl Gatepost {
         kib.expect("a number of KiB") * 1024
     }
 
-    fn wait_ready(&mut self) {
+    /// Waits for its ready line.
+    pub fn wait_ready(&mut self) {
         let process = &mut self.process;
         // The first start compiles the plugins, and an unoptimised build takes its time for it.
         within(2 * PATIENCE, "the ready line of gatepost", || {
             let log = process.log();
-            if log.contains("gatepost: ready") {
+            if log.contains(READY) {
                 return Some(());
             }
             if let Some(status) = process.ended() {
@@ -211,6 +237,8 @@ impl Gatepost {
         });
     }
 }
+
+const READY: &str = "gatepost: ready";
 
 fn spawn(folder: &Path, wrapper: &[String]) -> Process {
     let mut words = wrapper.to_owned();
@@ -230,7 +258,8 @@ pub fn program() -> &'static Path {
             return std::fs::canonicalize(path).expect("GATEPOST names the program");
         }
         let this = std::env::current_exe().expect("a test knows where it is");
-        let folder = this.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
+        let folder = this.parent().expect("target/PROFILE/deps/test or target/PROFILE/faults");
+        let folder = folder.parent().filter(|_| folder.ends_with("deps")).unwrap_or(folder);
         let program = folder.join("gatepost");
         let built = std::fs::metadata(&program).and_then(|data| data.modified()).ok();
         if built.is_none_or(|built| newest_source() > built) {

@@ -1,5 +1,6 @@
 //! A server that takes mail and remembers every octet of it, and that refuses what a test tells it to.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -71,11 +72,18 @@ pub struct Sink {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
+struct Lines {
+    all: Vec<String>,
+    /// How many there were with each verb.
+    verbs: HashMap<String, usize>,
+}
+
 struct Shared {
     behaviour: Behaviour,
     tls: Option<Arc<ServerConfig>>,
     taken: Mutex<Vec<Taken>>,
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Lines>,
     connections: AtomicUsize,
     open: AtomicUsize,
     most: AtomicUsize,
@@ -119,6 +127,12 @@ impl Sink {
         self.shared.taken.lock().expect("no holder panics").clone()
     }
 
+    /// Takes the messages so far out of the sink, and forgets the lines: for runs that last.
+    pub fn take(&self) -> Vec<Taken> {
+        self.shared.lines.lock().expect("no holder panics").all.clear();
+        std::mem::take(&mut self.shared.taken.lock().expect("no holder panics"))
+    }
+
     /// Waits for `count` messages and gives all.
     pub fn wait(&self, count: usize) -> Vec<Taken> {
         eventually(&format!("{count} messages at the sink"), || {
@@ -128,7 +142,7 @@ impl Sink {
 
     /// All command lines so far, of all connections.
     pub fn lines(&self) -> Vec<String> {
-        self.shared.lines.lock().expect("no holder panics").clone()
+        self.shared.lines.lock().expect("no holder panics").all.clone()
     }
 
     /// How many connections came.
@@ -344,10 +358,12 @@ impl<'a> Session<'a> {
     }
 
     fn scripted(&self, line: &str) -> Option<String> {
-        let verb = |line: &str| line.split([' ', ':']).next().unwrap_or_default().to_owned();
+        let verb = line.split([' ', ':']).next().unwrap_or_default().to_owned();
         let mut lines = self.shared.lines.lock().expect("no holder panics");
-        let before = lines.iter().filter(|earlier| verb(earlier) == verb(line)).count();
-        lines.push(line.to_owned());
+        lines.all.push(line.to_owned());
+        let count = lines.verbs.entry(verb).or_default();
+        let before = *count;
+        *count += 1;
         drop(lines);
         (self.shared.behaviour.script)(line, before)
     }

@@ -86,7 +86,7 @@ fn find_record(
             return Ok(None);
         }
         let len = octets.len();
-        match octets.windows(MAGIC.len()).position(|window| window == MAGIC) {
+        match memchr::memmem::find(octets, MAGIC) {
             Some(place) => {
                 offset += place as u64;
                 if header(window, origin, offset)?.is_some() {

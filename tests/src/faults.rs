@@ -1,0 +1,16 @@
+//! Faults made on purpose, on the running server: power cuts, torn disks, kills, calls that fail, full disks, flipped
+//! bits, clocks that jump. Each kind is a subcommand of the program `faults`, and a short form of it a test.
+//!
+//! All of them keep the same books: a [`Ledger`] knows what was acknowledged and what arrived, octet for octet.
+
+pub mod arguments;
+pub mod cuts;
+pub mod image;
+pub mod ledger;
+pub mod load;
+pub mod random;
+pub mod subject;
+
+pub use arguments::Arguments;
+pub use ledger::{Ledger, Place, Tally};
+pub use random::Random;

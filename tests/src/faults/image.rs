@@ -1,0 +1,134 @@
+//! A file system of the test's own, in a file, whose power can be cut.
+//!
+//! The cut is `FS_IOC_SHUTDOWN` without a flush of the journal, as `xfs_io -x -c shutdown` asks for it on any file
+//! system that can: from that moment nothing more reaches the disk, and all that only the page cache held is lost.
+//! The process must be in a mount namespace of its own: whoever else has a copy of the mount would keep the dead file
+//! system alive, and the next mount would get it back.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::foreign::find;
+use crate::place::within;
+use crate::process::{Finished, run};
+
+/// A kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ext4, as `mkfs.ext4` makes it.
+    Ext4,
+    /// XFS, as `mkfs.xfs` makes it.
+    Xfs,
+}
+
+impl Kind {
+    /// `ext4` or `xfs`.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "ext4" => Ok(Self::Ext4),
+            "xfs" => Ok(Self::Xfs),
+            _ => Err(format!("--fs {name}: ext4 or xfs")),
+        }
+    }
+
+    /// Its name for mount(8).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
+    /// Makes one in a file or device. `options` go to its mkfs.
+    pub fn make(self, file: &Path, options: &[&str]) {
+        let program = match self {
+            Self::Ext4 => "mkfs.ext4",
+            Self::Xfs => "mkfs.xfs",
+        };
+        let quiet = match self {
+            Self::Ext4 => ["-q", "-F"],
+            Self::Xfs => ["-q", "-f"],
+        };
+        let mut command = Command::new(find(program).expect("asked for before"));
+        command.args(quiet).args(options).arg(file).stdin(Stdio::null());
+        crate::process::finish(&mut command).expect_success(program);
+    }
+}
+
+/// A file system in a file, mounted or not. Dropping it takes it off; whoever made the files removes them.
+#[derive(Debug)]
+pub struct Image {
+    file: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+}
+
+impl Image {
+    /// Makes a file system of `octets` in the new sparse file `file`, mounts it at `mount` (made if absent).
+    pub fn make(kind: Kind, file: &Path, octets: u64, options: &[&str], mount: &Path) -> Self {
+        let made = File::create(file).and_then(|made| made.set_len(octets));
+        made.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        kind.make(file, options);
+        std::fs::create_dir_all(mount).expect("a place for a file system");
+        let mut image = Self { file: file.to_owned(), mount: mount.to_owned(), mounted: false };
+        image.mount();
+        image
+    }
+
+    /// Mounts it; a journal is replayed by that.
+    pub fn mount(&mut self) {
+        let mount = [Path::new("-o"), Path::new("loop"), &self.file, &self.mount];
+        tool("mount", &mount).expect_success("mount");
+        self.mounted = true;
+    }
+
+    /// Cuts the power. Whatever runs on it gets errors from now on.
+    pub fn cut(&self) {
+        let cut = [Path::new("-x"), Path::new("-c"), Path::new("shutdown"), &self.mount];
+        tool("xfs_io", &cut).expect_success("xfs_io shutdown");
+    }
+
+    /// Takes it off, and waits until nobody holds it any more: the processes that used it must have ended.
+    pub fn unmount(&mut self) {
+        within(Duration::from_secs(20), "an end of the use of the file system", || {
+            tool("umount", &[&self.mount]).status.success().then_some(())
+        });
+        self.mounted = false;
+        within(Duration::from_secs(20), "the loop device to be free", || {
+            tool("losetup", &[Path::new("-j"), &self.file]).stdout.is_empty().then_some(())
+        });
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Lazily: a test that failed may have left processes behind, which end with its namespace.
+            let _ = tool("umount", &[Path::new("-l"), &self.mount]);
+        }
+    }
+}
+
+/// A folder for images: in memory where there is one, so that nothing depends on the speed of this machine's disk, and on
+/// what else uses it. What reaches the image's device has survived the cut, wherever the image lies.
+pub fn folder() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("image-");
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
+    made.expect("a folder")
+}
+
+/// Runs a program of the system to its end.
+pub fn tool(name: &str, arguments: &[&Path]) -> Finished {
+    run(&find(name).unwrap_or_else(|| panic!("{name} is not installed")), arguments)
+}

@@ -1,0 +1,46 @@
+//! The short forms of `faults` (see `tests/README.md`): the same program, with small numbers.
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::foreign::{Foreign, skip};
+use tests::process::finish;
+
+/// Runs `faults` with `words`, shows what it says, and fails if it fails. `needs` are programs of others.
+fn faults(test: &str, needs: &[&str], words: &[&str]) {
+    if Foreign::need_all(test, needs).is_none() || !may_mount(test) {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faults"));
+    // The program under test is built, or found, only once.
+    command.args(words).env("GATEPOST", tests::server::program());
+    let finished = finish(&mut command);
+    eprintln!("{}{}", finished.stdout, finished.stderr);
+    finished.expect_success(&format!("faults {}", words.join(" ")));
+}
+
+/// True if this process may mount files: it is root, and there are loop devices.
+fn may_mount(test: &str) -> bool {
+    if !Foreign::need_root(test) {
+        return false;
+    }
+    let loops = Path::new("/dev/loop-control").exists();
+    if !loops {
+        skip(test, "loop devices");
+    }
+    loops
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_power_of_ext4_is_cut() {
+    let test = "nothing_acknowledged_is_lost_when_the_power_of_ext4_is_cut";
+    let needs = ["xfs_io", "mkfs.ext4", "losetup"];
+    faults(test, &needs, &["cuts", "--fs", "ext4", "--cuts", "20"]);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_power_of_xfs_is_cut() {
+    let test = "nothing_acknowledged_is_lost_when_the_power_of_xfs_is_cut";
+    let needs = ["xfs_io", "mkfs.xfs", "losetup"];
+    faults(test, &needs, &["cuts", "--fs", "xfs", "--cuts", "20"]);
+}
