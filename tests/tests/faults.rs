@@ -44,3 +44,43 @@ fn nothing_acknowledged_is_lost_when_the_power_of_xfs_is_cut() {
     let needs = ["xfs_io", "mkfs.xfs", "losetup"];
     faults(test, &needs, &["cuts", "--fs", "xfs", "--cuts", "20"]);
 }
+
+#[test]
+fn kill_loses_nothing_and_repeats_only_what_was_in_flight() {
+    let test = "kill_loses_nothing_and_repeats_only_what_was_in_flight";
+    faults(test, &[], &["kills", "--rounds", "20"]);
+}
+
+#[test]
+fn a_failed_flush_is_never_a_250() {
+    faults("a_failed_flush_is_never_a_250", &["strace"], &["flushes"]);
+}
+
+#[test]
+fn a_call_that_fails_ends_in_a_refusal_or_in_a_message_that_is_kept() {
+    let test = "a_call_that_fails_ends_in_a_refusal_or_in_a_message_that_is_kept";
+    faults(test, &["strace"], &["calls", "--errors", "EIO,KILL", "--most", "10"]);
+}
+
+#[test]
+fn a_full_disk_refuses_for_now_and_goes_on_delivering() {
+    let test = "a_full_disk_refuses_for_now_and_goes_on_delivering";
+    faults(test, &["mkfs.ext4", "losetup"], &["full", "--what", "octets"]);
+}
+
+#[test]
+fn a_disk_without_inodes_refuses_for_now_and_goes_on_delivering() {
+    let test = "a_disk_without_inodes_refuses_for_now_and_goes_on_delivering";
+    faults(test, &["mkfs.ext4", "losetup"], &["full", "--what", "inodes"]);
+}
+
+#[test]
+fn a_flipped_bit_costs_one_message_at_most() {
+    let test = "a_flipped_bit_costs_one_message_at_most";
+    faults(test, &[], &["bits", "--flips", "10"]);
+}
+
+#[test]
+fn a_clock_that_jumps_bounces_nothing() {
+    faults("a_clock_that_jumps_bounces_nothing", &["faketime"], &["clock", "--years", "10"]);
+}

@@ -3,14 +3,13 @@
 //! See `tests/README.md` for all of its commands. It runs itself again in a mount and process namespace of its own, so
 //! that nothing it mounts or starts outlives it; it wants root for that.
 
-use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use tests::faults::cuts::{self, NextHost, Plan};
 use tests::faults::image::{self, Image, Kind};
-use tests::faults::Arguments;
 use tests::faults::subject::{OtherServer, OurServer, Subject};
+use tests::faults::{Arguments, bits, calls, clock, full, kills, say};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -40,7 +39,15 @@ fn enter_namespace(words: &[String]) -> String {
         Err(error) => return error.to_string(),
     };
     let error = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
         .arg(this)
         .args(words)
         .env(INSIDE, "1")
@@ -51,6 +58,12 @@ fn enter_namespace(words: &[String]) -> String {
 fn perform(command: &str, arguments: &mut Arguments) -> Result<bool, String> {
     match command {
         "cuts" => power_cuts(arguments),
+        "kills" => kills::command(arguments),
+        "flushes" => calls::flushes(arguments),
+        "calls" => calls::every_call(arguments),
+        "full" => full::command(arguments),
+        "bits" => bits::command(arguments),
+        "clock" => clock::command(arguments),
         _ => Err(format!("{command}: no such command\n{USAGE}")),
     }
 }
@@ -79,18 +92,12 @@ fn power_cuts(arguments: &mut Arguments) -> Result<bool, String> {
         other.wait_ready();
         Box::new(other)
     };
-    let tally = cuts::run(&plan, &mut *server, &mut image, &next, &mut |line| say(line));
+    let tally = cuts::run(&plan, &mut *server, &mut image, &next, &mut say);
     server.kill();
     image.unmount();
     let (name, fs) = (server.name(), kind.name());
     say(&format!("{name}: {} power cuts on {fs} (seed {}): {tally}", plan.cuts, plan.seed));
     Ok(tally.is_clean())
-}
-
-/// A line of what came out.
-fn say(line: &str) {
-    // Whoever closed the stream doesn't want it.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 const INSIDE: &str = "FAULTS_INSIDE";

@@ -58,7 +58,8 @@ impl NextHost {
     pub fn enter(&self, ledger: &Ledger) {
         for taken in self.sink.take() {
             for rcpt in &taken.rcpt {
-                let place = if rcpt.contains(Place::Slow.address()) { Place::Slow } else { Place::There };
+                let place =
+                    if rcpt.contains(Place::Slow.address()) { Place::Slow } else { Place::There };
                 ledger.arrive(place, &taken.content);
             }
         }
@@ -95,7 +96,12 @@ pub fn run(
     tally
 }
 
-fn cut_under_load(subject: &mut dyn Subject, image: &mut Image, ledger: &Ledger, random: &mut Random) {
+fn cut_under_load(
+    subject: &mut dyn Subject,
+    image: &mut Image,
+    ledger: &Ledger,
+    random: &mut Random,
+) {
     let sessions = *random.choose(&[1, 8, 8, 32]);
     let enough = ledger.acknowledged() + usize::try_from(random.between(20, 140)).expect("small");
     let port = subject.port();

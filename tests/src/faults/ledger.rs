@@ -201,10 +201,23 @@ impl Ledger {
     /// What was acknowledged and hasn't arrived.
     pub fn missing(&self) -> Vec<(u32, Place)> {
         let books = self.books();
-        let all = books.acknowledged.iter().flat_map(|&number| {
-            self.places(number).iter().map(move |&place| (number, place))
-        });
+        let all = books
+            .acknowledged
+            .iter()
+            .flat_map(|&number| self.places(number).iter().map(move |&place| (number, place)));
         all.filter(|key| !books.arrived.contains_key(key)).collect()
+    }
+
+    /// Other books with the same promises, in which nothing has arrived yet.
+    pub fn copy(&self) -> Self {
+        let books = self.books();
+        let promised = Books {
+            acknowledged: books.acknowledged.clone(),
+            total: books.total,
+            ..Books::default()
+        };
+        let next = AtomicU32::new(self.next.load(Ordering::SeqCst));
+        Self { mix: self.mix, next, largest: self.largest, books: Mutex::new(promised) }
     }
 
     /// Reckons up what is known, and begins new books: the queue is empty.
@@ -252,7 +265,8 @@ mod tests {
         for number in [0, 1, 3] {
             ledger.acknowledge(number);
         }
-        let with_trace = |number| [b"Received: x\r\n\ty\r\n".to_vec(), ledger.content(number)].concat();
+        let with_trace =
+            |number| [b"Received: x\r\n\ty\r\n".to_vec(), ledger.content(number)].concat();
         assert_eq!(ledger.arrive(Place::Here, &with_trace(0)), Some(0));
         assert_eq!(ledger.arrive(Place::Here, &with_trace(0)), Some(0));
         assert_eq!(ledger.arrive(Place::There, &with_trace(3)), Some(3));

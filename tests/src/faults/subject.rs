@@ -49,14 +49,14 @@ pub trait Subject {
     fn mailbox(&mut self) -> Vec<Vec<u8>>;
 }
 
-/// Removes all messages of a Maildir after reading them.
-pub fn empty_maildir(maildir: &Path) -> Vec<Vec<u8>> {
-    let messages = crate::maildir::messages(maildir);
-    for name in ["new", "cur"] {
-        for entry in std::fs::read_dir(maildir.join(name)).into_iter().flatten().flatten() {
-            // Nobody else takes anything out of it.
-            let _ = std::fs::remove_file(entry.path());
-        }
+/// Takes all messages out of a Maildir, oldest name first, with their names.
+pub fn empty_maildir(maildir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut messages = Vec::new();
+    for entry in std::fs::read_dir(maildir.join("new")).into_iter().flatten().flatten() {
+        let octets = std::fs::read(entry.path()).expect("nobody else takes anything out of it");
+        std::fs::remove_file(entry.path()).expect("nobody else takes anything out of it");
+        messages.push((entry.file_name().to_string_lossy().into_owned(), octets));
     }
+    messages.sort();
     messages
 }

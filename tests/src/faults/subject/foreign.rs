@@ -89,7 +89,8 @@ impl Subject for OtherServer {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).args(&self.recipe.run);
         command.envs(self.recipe.environment.iter().cloned()).current_dir(&self.work);
-        self.process = Some(Process::start(&self.recipe.name, &mut command, &self.work.join("out")));
+        self.process =
+            Some(Process::start(&self.recipe.name, &mut command, &self.work.join("out")));
     }
 
     fn wait_ready(&mut self) {

@@ -1,14 +1,12 @@
 //! Our own server.
 
-use std::path::Path;
-
 use tempfile::TempDir;
 
 use super::{Subject, empty_maildir};
 use crate::faults::ledger::{ALL, Mix};
+use crate::process::run;
 use crate::server::{Gatepost, program};
 use crate::setup::Setup;
-use crate::process::run;
 
 /// Gatepost with its data, mailboxes included, in the folder `var` of its own, which may be a file system of its own.
 pub struct OurServer {
@@ -24,6 +22,17 @@ impl OurServer {
     /// The server itself.
     pub fn server(&mut self) -> &mut Gatepost {
         &mut self.server
+    }
+
+    /// Takes what it delivered into mailboxes, in order, with the process that did it.
+    pub fn mailbox_by_process(&self) -> Vec<(String, Vec<u8>)> {
+        let named = empty_maildir(&self.server.maildir("alice"));
+        // SECONDS.M…P<process>Q…
+        let process = |name: &str| {
+            let from = name.split_once('P').map(|(_, rest)| rest);
+            from.and_then(|rest| rest.split('Q').next()).unwrap_or_default().to_owned()
+        };
+        named.into_iter().map(|(name, message)| (process(&name), message)).collect()
     }
 }
 
@@ -73,6 +82,6 @@ impl Subject for OurServer {
     }
 
     fn mailbox(&mut self) -> Vec<Vec<u8>> {
-        empty_maildir(Path::new(&self.server.maildir("alice")))
+        self.mailbox_by_process().into_iter().map(|(_, message)| message).collect()
     }
 }
