@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod bits;
+pub mod blocks;
 pub mod calls;
 pub mod clock;
 pub mod cuts;
@@ -14,6 +15,7 @@ pub mod kills;
 pub mod ledger;
 pub mod load;
 pub mod random;
+pub mod states;
 pub mod strace;
 pub mod subject;
 

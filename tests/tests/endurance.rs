@@ -1,15 +1,12 @@
-//! Large messages, many recipients, and a process that is killed again and again.
+//! Large messages and many recipients.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use tests::maildir::{header, with_crlf, without_trace};
+use tests::maildir::{with_crlf, without_trace};
 use tests::sink::{Behaviour, Sink};
-use tests::{Client, Gatepost, Setup, eventually, letter};
+use tests::{Gatepost, Setup, eventually, letter};
 
 const FROM: &str = "sender@client.example";
 const MIB: u64 = 1 << 20;
@@ -121,92 +118,4 @@ fn to_a_thousand(server: &Gatepost, sink: &Sink, round: usize, size: usize) -> u
         assert_eq!(server.wait_mailbox(&format!("u{number}"), round).len(), round);
     }
     server.peak_memory()
-}
-
-/// 20 in CI and everywhere; GATEPOST_KILLS makes it longer.
-fn kills() -> usize {
-    std::env::var("GATEPOST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
-}
-
-/// What was acknowledged: the subject of each message, and who was to get it.
-type Ledger = Mutex<BTreeMap<String, &'static str>>;
-
-#[test]
-fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
-    let sink = Sink::start(Behaviour::default());
-    let mut server = through(&sink).start();
-    let (ledger, counter) = (Ledger::default(), AtomicUsize::new(0));
-    let port = server.port("mx");
-    for round in 0..kills() {
-        let over = AtomicBool::new(false);
-        let before = ledger.lock().unwrap().len();
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| load(port, &ledger, &counter, &over));
-            }
-            // The moment of the kill differs from round to round, and some mail is surely taken.
-            eventually("acknowledged mail", || {
-                (ledger.lock().unwrap().len() >= before + 20).then_some(())
-            });
-            std::thread::sleep(Duration::from_millis(u64::try_from(round * 37 % 211).unwrap()));
-            server.kill();
-            over.store(true, Ordering::SeqCst);
-        });
-        server.restart();
-    }
-    let ledger = ledger.into_inner().unwrap();
-    let arrived = eventually("all that was acknowledged", || {
-        let arrived = arrived(&server, &sink);
-        let missing = ledger
-            .iter()
-            .filter(|(subject, to)| !arrived.contains_key(&(**to, (*subject).clone())));
-        (missing.count() == 0).then_some(arrived)
-    });
-    let twice = arrived.values().filter(|count| **count > 1).count();
-    eprintln!(
-        "{} kills: {} messages acknowledged, none lost, {twice} delivered more than once",
-        kills(),
-        ledger.len()
-    );
-    eventually("an empty queue", || {
-        server.queue(&["list"]).as_array().is_some_and(Vec::is_empty).then_some(())
-    });
-}
-
-fn load(port: u16, ledger: &Ledger, counter: &AtomicUsize, over: &AtomicBool) {
-    while !over.load(Ordering::SeqCst) {
-        // The server dies under us: whatever is not acknowledged is no promise.
-        let Ok(mut client) = Client::connect(("127.0.0.1", port)) else { continue };
-        if client.hello("client.example").is_err() {
-            continue;
-        }
-        loop {
-            let number = counter.fetch_add(1, Ordering::SeqCst);
-            let to = ["alice@example.test", "someone@target.test"][number % 2];
-            let subject = format!("k{number}");
-            // Some are larger than what a draft keeps in memory.
-            let size = if number.is_multiple_of(50) { 1_500_000 } else { 3000 };
-            match client.transaction(FROM, &[to], &letter::large(&subject, size)) {
-                Ok(reply) if reply.code == 250 => {
-                    ledger.lock().unwrap().insert(subject, to);
-                }
-                Ok(reply) => panic!("{reply}"),
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-/// How often each message arrived, whole, by recipient and subject.
-fn arrived(server: &Gatepost, sink: &Sink) -> BTreeMap<(&'static str, String), usize> {
-    let mut counts = BTreeMap::new();
-    let local = server.mailbox("alice").into_iter().map(|message| ("alice@example.test", message));
-    let relayed = sink.taken().into_iter().map(|taken| ("someone@target.test", taken.content));
-    for (to, message) in local.chain(relayed) {
-        if message.ends_with(b"\n") {
-            let subject = header(&message, "Subject").into_iter().next().unwrap_or_default();
-            *counts.entry((to, subject)).or_default() += 1;
-        }
-    }
-    counts
 }

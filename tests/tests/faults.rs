@@ -84,3 +84,13 @@ fn a_flipped_bit_costs_one_message_at_most() {
 fn a_clock_that_jumps_bounces_nothing() {
     faults("a_clock_that_jumps_bounces_nothing", &["faketime"], &["clock", "--years", "10"]);
 }
+
+#[test]
+fn whatever_writes_a_power_cut_drops_or_tears_nothing_acknowledged_is_lost() {
+    let test = "whatever_writes_a_power_cut_drops_or_tears_nothing_acknowledged_is_lost";
+    if !Path::new("/dev/fuse").exists() {
+        skip(test, "/dev/fuse");
+        return;
+    }
+    faults(test, &["mkfs.ext4", "losetup"], &["states", "--fs", "ext4", "--states", "20"]);
+}

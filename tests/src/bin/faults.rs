@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use tests::faults::cuts::{self, NextHost, Plan};
 use tests::faults::image::{self, Image, Kind};
 use tests::faults::subject::{OtherServer, OurServer, Subject};
-use tests::faults::{Arguments, bits, calls, clock, full, kills, say};
+use tests::faults::{Arguments, bits, calls, clock, full, kills, say, states};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +58,7 @@ fn enter_namespace(words: &[String]) -> String {
 fn perform(command: &str, arguments: &mut Arguments) -> Result<bool, String> {
     match command {
         "cuts" => power_cuts(arguments),
+        "states" => states::command(arguments),
         "kills" => kills::command(arguments),
         "flushes" => calls::flushes(arguments),
         "calls" => calls::every_call(arguments),

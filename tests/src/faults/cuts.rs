@@ -139,18 +139,27 @@ fn cut_at_start(subject: &mut dyn Subject, image: &mut Image, random: &mut Rando
     subject.wait_ready();
 }
 
-/// Lets everything out of the queue and enters it into the books.
+/// Lets everything out of the queue and enters it into the books. A queue from which nothing comes any more holds what
+/// can't be delivered: then that is missing in the books.
 pub fn drain(subject: &mut dyn Subject, next: &NextHost, ledger: &Ledger) {
     next.open(true);
     subject.hurry();
-    let mut hurried = Instant::now();
-    within(PATIENCE, "an empty queue", || {
+    let (start, mut hurried, mut moved) = (Instant::now(), Instant::now(), Instant::now());
+    let mut before = usize::MAX;
+    while start.elapsed() < PATIENCE && moved.elapsed() < QUIET {
+        let queued = subject.queued();
+        if queued == 0 {
+            break;
+        }
+        if queued != before {
+            (before, moved) = (queued, Instant::now());
+        }
         if hurried.elapsed() > Duration::from_secs(5) {
             subject.hurry();
             hurried = Instant::now();
         }
-        (subject.queued() == 0).then_some(())
-    });
+        std::thread::sleep(Duration::from_millis(50));
+    }
     next.open(false);
     next.enter(ledger);
     for message in subject.mailbox() {
@@ -160,3 +169,6 @@ pub fn drain(subject: &mut dyn Subject, next: &NextHost, ledger: &Ledger) {
 
 /// How long a queue may take to get empty, or the server to take mail.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// From a queue out of which nothing comes for so long nothing will come.
+const QUIET: Duration = Duration::from_secs(40);

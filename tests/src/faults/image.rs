@@ -79,6 +79,11 @@ impl Image {
         image
     }
 
+    /// One that is in `file` already, not mounted yet.
+    pub fn of(file: &Path, mount: &Path) -> Self {
+        Self { file: file.to_owned(), mount: mount.to_owned(), mounted: false }
+    }
+
     /// Mounts it; a journal is replayed by that.
     pub fn mount(&mut self) {
         let mount = [Path::new("-o"), Path::new("loop"), &self.file, &self.mount];

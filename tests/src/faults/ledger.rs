@@ -210,9 +210,14 @@ impl Ledger {
 
     /// Other books with the same promises, in which nothing has arrived yet.
     pub fn copy(&self) -> Self {
+        self.copy_of(|_| true)
+    }
+
+    /// [`Ledger::copy`] with some of the promises.
+    pub fn copy_of(&self, chosen: impl Fn(u32) -> bool) -> Self {
         let books = self.books();
         let promised = Books {
-            acknowledged: books.acknowledged.clone(),
+            acknowledged: books.acknowledged.iter().copied().filter(|&n| chosen(n)).collect(),
             total: books.total,
             ..Books::default()
         };

@@ -66,6 +66,8 @@ impl OtherServer {
             "haraka" => haraka::recipe(&ground),
             _ => return Err(format!("{name}: not gatepost, postfix, exim, opensmtpd or haraka")),
         };
+        // What we made for it is not what is under test.
+        tool("sync", &[Path::new("-f"), disk]).expect_success("sync");
         let port = ground.port;
         Ok(Self { recipe, process: None, work: work.to_owned(), port })
     }

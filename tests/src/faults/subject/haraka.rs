@@ -18,13 +18,16 @@ pub fn recipe(ground: &Ground<'_>) -> Recipe {
         fs::create_dir_all(folder).expect("a folder of ours");
     }
     let write = |name: &str, text: &str| fs::write(config.join(name), text).expect("our own file");
+    // It can't do without this one.
+    let defaults = root().join("target/subjects/haraka/node_modules/Haraka/config");
+    fs::copy(defaults.join("connection.ini"), config.join("connection.ini")).expect("Haraka's own");
     write("me", "haraka.test\n");
     write("plugins", "all\n");
     write("queue_dir", &word(&queue));
     write("smtp.ini", &format!("listen=127.0.0.1:{}\nnodes=0\n", ground.port));
     write(
         "outbound.ini",
-        "local_mx_ok=true\nenable_tls=false\ntemp_fail_intervals=2s*300\nconcurrency_max=100\n",
+        "local_mx_ok=true\nenable_tls=false\ntemp_fail_intervals=5s*300\nconcurrency_max=100\n",
     );
     write("loglevel", "WARN\n");
     // Takes everything, and sends it to the next host.

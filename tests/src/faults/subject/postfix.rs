@@ -1,6 +1,7 @@
 //! Postfix as this machine has it installed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::foreign::{Ground, Recipe, folder_of, version, word, words};
@@ -26,9 +27,12 @@ pub fn recipe(ground: &Ground<'_>) -> Recipe {
         run: words(&[&format!("{daemons}/master"), "-c", &word(&conf), "-d"]),
         hurry: words(&["postqueue", "-c", &word(&conf), "-f"]),
         is_message: |path| {
-            ["incoming", "active", "deferred", "maildrop"]
-                .iter()
-                .any(|name| path.components().any(|part| part.as_os_str() == *name))
+            // Whole messages are executable; others are still being received, or were when the power went.
+            let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
+            mode & 0o100 != 0
+                && ["incoming", "active", "deferred", "maildrop"]
+                    .iter()
+                    .any(|name| path.components().any(|part| part.as_os_str() == *name))
         },
         queue,
         environment: vec![("MAIL_CONFIG".to_owned(), word(&conf))],
