@@ -172,7 +172,6 @@ async fn run<T: Send + 'static>(core: &Core, work: impl Future<Output = T> + Sen
         if let Some(done) = done.await {
             return done;
         }
-        core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
     }
     let mut task = Abort(core.services.guests.handle().spawn(work));
     match (&mut task.0).await {
@@ -359,5 +358,3 @@ fn failure(error: &wasmtime::Error) -> Failure {
 
 const NO_ROOM: &str = "no room for an instance";
 const STOPPED: &str = "the server stops";
-/// After one call that ran longer than a tick, so many begin on the guests' threads.
-const CALLS_SLOW_AFTER_ONE: u32 = 100;

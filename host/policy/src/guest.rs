@@ -1,6 +1,7 @@
 //! The inside of a sandbox: what one instance may still use up, and the call it works for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use wasmtime::component::Resource;
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -56,6 +57,8 @@ pub(crate) struct Meter {
     waits: u32,
     /// The guest has waited for the host since the last tick, which is therefore not its own.
     waited: bool,
+    /// The guest was interrupted by a tick in this call.
+    ticked: bool,
 }
 
 /// Which budget is used up. It ends the call.
@@ -93,6 +96,7 @@ impl Guest {
         self.meter.host_calls = limits.host_calls;
         self.meter.waits = limits.waits;
         self.meter.waited = false;
+        self.meter.ticked = false;
         self.call = call;
         self.core.services.ticker.touch();
     }
@@ -103,6 +107,10 @@ impl Guest {
         if self.meter.waited {
             self.meter.waited = false;
         } else {
+            // The first tick may have come at once. A second one says that the call runs longer than a tick.
+            if std::mem::replace(&mut self.meter.ticked, true) {
+                self.core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
+            }
             self.meter.ticks = self.meter.ticks.checked_sub(1).ok_or(Exhausted::Cpu)?;
         }
         Ok(UpdateDeadline::Yield(1))
@@ -205,3 +213,6 @@ fn take(left: &mut usize, wanted: usize) -> bool {
     }
     enough
 }
+
+/// After one call that ran longer than a tick, so many begin on the guests' threads.
+const CALLS_SLOW_AFTER_ONE: u32 = 100;
