@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use queue::{Outcome, QueuedRecipient};
 use smtp::{
-    Host, Recipient, Reply, Route,
+    Recipient, Reply,
     client::{ContentTraits, Fate, Transaction},
 };
 
@@ -198,28 +198,7 @@ impl<'a> Course<'a> {
     /// The same outcome for all that have none.
     pub(crate) fn give_up(mut self, reply: &Reply, peer: Option<&str>) -> Outcomes {
         let outcome = outcome(reply, peer);
-        self.fill(|_| outcome.clone());
-        self.into_outcomes()
-    }
-
-    /// No host is to be found for the route. What is for good holds for the domain that the route
-    /// names; recipients of others, that went along because they had the same hosts a moment ago,
-    /// are routed anew.
-    pub(crate) fn no_hosts(mut self, reply: &Reply) -> Outcomes {
-        let delivery = self.delivery;
-        let outcome = outcome(reply, None);
-        self.fill(|recipient| match &delivery.route {
-            Route::Mx(domain) if reply.is_permanent() => {
-                let host = recipient.path.mailbox().map(smtp::Mailbox::host);
-                match host {
-                    Some(Host::Domain(other)) if other != domain => {
-                        Outcome::NotTried { retry_in: SOON }
-                    }
-                    _ => outcome.clone(),
-                }
-            }
-            _ => outcome.clone(),
-        });
+        self.fill(&outcome);
         self.into_outcomes()
     }
 
@@ -227,7 +206,7 @@ impl<'a> Course<'a> {
     pub(crate) fn finish(mut self) -> Outcomes {
         match (self.later, self.refusal.take()) {
             (Some(retry_in), _) => {
-                self.fill(|_| Outcome::NotTried { retry_in });
+                self.fill(&Outcome::NotTried { retry_in });
                 self.into_outcomes()
             }
             (None, Some(refusal)) => self.give_up(&refusal.reply, refusal.peer.as_deref()),
@@ -235,9 +214,9 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn fill(&mut self, outcome: impl Fn(&QueuedRecipient) -> Outcome) {
-        for (index, open) in &mut self.outcomes {
-            open.get_or_insert_with(|| outcome(&self.delivery.message.recipients[*index]));
+    fn fill(&mut self, outcome: &Outcome) {
+        for (_, open) in &mut self.outcomes {
+            open.get_or_insert_with(|| outcome.clone());
         }
     }
 
@@ -262,5 +241,3 @@ fn outcome(reply: &Reply, peer: Option<&str>) -> Outcome {
 const EARLY_RETRIES: u32 = 6;
 // Each time the host may have fewer connections; after three there is one, or it is down.
 const MOST_WAITS: u32 = 3;
-// The DNS changed under our feet.
-const SOON: Duration = Duration::from_secs(5);

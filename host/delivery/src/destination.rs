@@ -128,6 +128,18 @@ impl Destination {
         self.last = Some((reply.clone(), clock::now()));
     }
 
+    /// It gave no session to an attempt that began then.
+    pub(crate) fn failed(&mut self, began: Instant, now: Instant, reply: &Reply) {
+        let before = self.pace.failures();
+        self.pace.failed(self.open.saturating_sub(1), began, now);
+        if self.pace.failures() > before
+            && let Some(until) = self.pace.down_until(now)
+        {
+            let (hosts, seconds) = (self.names.sorted().join(" "), (until - now).as_secs());
+            tracing::info!(hosts, seconds, %reply, "a host gives no session and is left alone");
+        }
+    }
+
     /// The reply of a message that is not even tried.
     pub(crate) fn left_alone(&self, target: &Target, until: Instant) -> Reply {
         let status = (self.last.as_ref())

@@ -112,14 +112,16 @@ impl Pool {
                 return Some(match self.metered(number, call) {
                     Ok(()) => Entry::Reused(Box::new(session)),
                     Err(wait) => {
-                        self.keep(session).map(farewell);
+                        self.keep_or_quit(session);
                         Entry::Later(wait)
                     }
                 });
             }
         }
         let (entry, unwanted) = self.try_new(number, call);
-        unwanted.map(farewell);
+        if let Some(unwanted) = unwanted {
+            farewell(unwanted);
+        }
         entry
     }
 
@@ -171,9 +173,14 @@ impl Pool {
         destination.map_or(Duration::ZERO, Destination::turn_away)
     }
 
-    /// Keeps a session for the next message, if it is worth keeping; else it comes back, to be
-    /// closed.
-    pub(crate) fn keep(&self, mut session: Session) -> Option<Session> {
+    /// Keeps a session for the next message, if it is worth keeping; else says good-bye.
+    pub(crate) fn keep_or_quit(&self, session: Session) {
+        if let Some(unwanted) = self.keep(session) {
+            farewell(unwanted);
+        }
+    }
+
+    fn keep(&self, mut session: Session) -> Option<Session> {
         let limits = &self.0.limits;
         let is_worn = session.used >= limits.messages_per_connection
             || session.opened.elapsed() >= limits.connection_age
@@ -300,9 +307,7 @@ impl Place {
                 News::Taken => destination.pace.succeeded(open),
                 News::Answered => destination.pace.answered(),
                 News::Strained => destination.pace.strained(began, now),
-                News::Unavailable => {
-                    destination.pace.failed(open.saturating_sub(1), began, now);
-                }
+                News::Unavailable => destination.failed(began, now, reply),
             }
             destination.freed.notify_waiters();
             open > 1
@@ -373,7 +378,7 @@ impl Limits {
 }
 
 /// Says good-bye without anybody waiting for it.
-pub(crate) fn farewell(session: Session) {
+fn farewell(session: Session) {
     tokio::spawn(session.quit());
 }
 

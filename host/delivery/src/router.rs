@@ -42,20 +42,19 @@ impl Router {
             self.policy.as_ref().and_then(|host| ask_at(&host.current(), Stage::Route, message));
         let mut routings = Vec::with_capacity(message.pending().len());
         for recipient in message.pending() {
-            // Policy refused it after the client was told 250: there is nothing to ask any more.
-            if let Some(refusal) = &recipient.refusal {
-                routings.push(tell_failed(message, recipient, refusal.clone()));
-                continue;
-            }
-            let verdict = match &mut asked {
-                Some(queued) => self.ask(queued, message, recipient).await,
-                None => RouteVerdict::Next,
+            let routing = match (&recipient.refusal, &mut asked) {
+                // Policy refused it after the client was told 250: there is nothing to ask any more.
+                (Some(refusal), _) => Routing::Fail(refusal.clone()),
+                (None, Some(queued)) => {
+                    let verdict = self.ask(queued, message, recipient).await;
+                    self.decide(verdict, recipient)
+                }
+                (None, None) => self.own_rules(recipient),
             };
-            let routing = self.decide(verdict, recipient);
-            routings.push(match routing {
-                Routing::Fail(reply) => tell_failed(message, recipient, reply),
-                other => other,
-            });
+            if let Some(outcome) = fate(&routing) {
+                report::tell(message, recipient, &outcome, "route");
+            }
+            routings.push(routing);
         }
         routings
     }
@@ -71,9 +70,16 @@ impl Router {
         if let Some(journal) = &self.journal
             && !trace.is_empty()
         {
-            let fate =
-                report::Note { kind: "route", fate: route_fate(&verdict), reply: None, peer: None };
-            journal.record(report::entry(message, &[recipient], fate, trace));
+            let reply = match &verdict {
+                RouteVerdict::Fail(reply) | RouteVerdict::Defer { reply, .. } => Some(reply),
+                RouteVerdict::Next
+                | RouteVerdict::To(_)
+                | RouteVerdict::Hold(_)
+                | RouteVerdict::Discard => None,
+            };
+            let note =
+                report::Note { kind: "route", fate: route_fate(&verdict), reply, peer: None };
+            journal.record(report::entry(message, &[recipient], note, trace));
         }
         verdict
     }
@@ -105,10 +111,18 @@ impl Router {
     }
 }
 
-fn tell_failed(message: &Message, recipient: &QueuedRecipient, reply: Reply) -> Routing {
-    let failed = Outcome::Failed { reply: reply.clone(), peer: None, quiet: false };
-    report::tell(message, recipient, &failed, "route");
-    Routing::Fail(reply)
+/// What a routing that is an end, or a wait, means for the recipient.
+fn fate(routing: &Routing) -> Option<Outcome> {
+    match routing {
+        Routing::Fail(reply) => {
+            Some(Outcome::Failed { reply: reply.clone(), peer: None, quiet: false })
+        }
+        Routing::Defer { for_, reply } => {
+            Some(Outcome::Deferred { reply: reply.clone(), peer: None, retry_in: Some(*for_) })
+        }
+        // What is discarded is told by the queue.
+        Routing::To(_) | Routing::Hold(_) | Routing::Discard | Routing::Expand(_) => None,
+    }
 }
 
 /// By MX, or to the host behind an address literal.

@@ -7,7 +7,8 @@ use net::Stream;
 use smtp::{
     Reply, TlsDemand,
     client::{
-        Client, ClientCredentials, Failure, Fate, Output, Settings, Step, TlsUse, Transaction,
+        Client, ClientCredentials, Dialect, Failure, Fate, Output, Settings, Step, TlsUse,
+        Transaction,
     },
 };
 use tokio::{
@@ -32,6 +33,7 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     /// Which targets it serves.
     pub(crate) key: String,
+    dialect: Dialect,
     /// Messages sent over this connection.
     pub(crate) used: u32,
     /// When it was made.
@@ -92,14 +94,21 @@ impl Session {
             Place::Tcp(addresses) => at_addresses(house, target, &place, addresses).await,
             Place::Unix(path) => at_socket(house, target, path).await,
         };
+        let (key, dialect, now) = (target.key(), target.dialect, Instant::now());
         match opened {
-            Ok((stream, client, peer)) => {
-                let (key, now) = (target.key(), Instant::now());
-                Ok(Self { stream, client, peer, key, used: 0, opened: now, idle_since: now, place })
-            }
+            Ok((stream, client, peer)) => Ok(Self {
+                stream,
+                client,
+                peer,
+                key,
+                dialect,
+                used: 0,
+                opened: now,
+                idle_since: now,
+                place,
+            }),
             Err(refusal) => {
-                // A mail store of our own is asked again at once: it has no other senders to mind.
-                let news = if target.is_final() { News::Strained } else { refusal.news() };
+                let news = softened(refusal.news(), dialect);
                 let others = place.tell(news, place.began(), &refusal.reply);
                 Err(Refusal { has_enough: others && news == News::Unavailable, ..refusal })
             }
@@ -122,8 +131,11 @@ impl Session {
                 vec![Fate::Lost { reply, uncertain: false }; count]
             }
         };
-        if let Some((news, reply)) = reading::news(&fates) {
-            self.place.tell(news, began, reply);
+        // A connection that served before may be closed at any time (idle for too long, enough
+        // messages): that says nothing of the host.
+        let has_worn = self.used > 1 && fates.iter().any(|fate| matches!(fate, Fate::Lost { .. }));
+        if let Some((news, reply)) = reading::news(&fates).filter(|_| !has_worn) {
+            self.place.tell(softened(news, self.dialect), began, reply);
         }
         fates
     }
@@ -154,6 +166,15 @@ impl Session {
             }
         }
         let _ = timeout(GOOD_BYE, self.stream.shutdown()).await;
+    }
+}
+
+/// A mail store of our own is never left alone: it has no other senders to mind, and its mail is at
+/// home.
+fn softened(news: News, dialect: Dialect) -> News {
+    match (news, dialect) {
+        (News::Unavailable, Dialect::Lmtp) => News::Strained,
+        _ => news,
     }
 }
 

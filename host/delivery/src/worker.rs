@@ -16,7 +16,7 @@ use crate::{
     content::Outgoing,
     course::{Course, Origin, Outcomes},
     metric,
-    pool::{self, Call, Entry},
+    pool::{Call, Entry},
     report,
     resolve::resolve,
     smtp::{Refusal, Session},
@@ -78,7 +78,7 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
     }
     match resolve(house, &delivery.route).await {
         Ok(targets) => course.set_targets(targets),
-        Err(reply) => return course.no_hosts(&reply),
+        Err(reply) => return course.give_up(&reply, None),
     }
     let mut outgoing = None;
     while course.is_open() {
@@ -92,7 +92,7 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
             },
         };
         converse(&mut session, &mut course, content).await;
-        house.pool.keep(session).map(pool::farewell);
+        house.pool.keep_or_quit(session);
     }
     course.finish()
 }

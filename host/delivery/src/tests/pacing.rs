@@ -144,3 +144,39 @@ async fn a_connection_is_not_used_for_ever() {
         eventually("the connection is closed", async || host.count("QUIT") == number).await;
     }
 }
+
+#[tokio::test]
+async fn many_recipients_share_few_transactions_and_domains_share_a_connection() {
+    let host = FakeHost::new(Script { extensions: &["PIPELINING"], ..Script::default() }).await;
+    let zone = zone_of("example.org", &[host.address]) + "example.com MX 10 mx0.example.org\n";
+    let world = World::new(&zone, host.address.port(), |config| {
+        config.limits.connections_per_host = 1;
+    })
+    .await;
+    let to: Vec<String> = (0..250).map(|number| format!("{number}@example.org")).collect();
+    let mut to: Vec<&str> = to.iter().map(String::as_str).collect();
+    to.push("b@example.com");
+    world.send(Letter::to(&to)).await;
+    world.empty().await;
+    // RFC 5321 §4.5.3.1.8: a hundred recipients in a transaction are always taken.
+    assert_eq!((host.count("RCPT"), host.count("MAIL"), host.count("(connected)")), (251, 4, 1));
+}
+
+#[tokio::test]
+async fn a_421_to_a_connection_that_served_before_says_nothing_of_the_host() {
+    let host = FakeHost::new(Script {
+        replies: &[("MAIL FROM:<last", "421 4.7.0 Enough messages on this connection")],
+        ..Script::default()
+    })
+    .await;
+    let zone = zone_of("example.org", &[host.address]);
+    let world = World::new(&zone, host.address.port(), unchanged).await;
+    world.send(Letter::to(&["b@example.org"])).await;
+    world.empty().await;
+    let last = Letter { reverse_path: "last@example.net", ..Letter::to(&["b@example.org"]) };
+    let id = world.send(last).await;
+    // On the connection that was kept, and on a new one; that one is the host's own word.
+    world.is_deferred(id, "421 4.7.0 Enough").await;
+    assert_eq!((host.count("(connected)"), host.count("MAIL FROM:<last")), (2, 2));
+    assert_eq!(world.delivery.destinations()[0].failures, 1);
+}
