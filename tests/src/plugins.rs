@@ -16,6 +16,14 @@ pub fn stamps(folder: &Path) -> [PathBuf; 2] {
     })
 }
 
+/// Builds the plugin of `tests/plugins/signpost`.
+pub fn signpost(folder: &Path) -> PathBuf {
+    let built = build("signpost", "");
+    let path = folder.join("signpost.wasm");
+    std::fs::copy(&built, &path).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+    path
+}
+
 fn build(package: &str, features: &str) -> PathBuf {
     // The folder in which the server's own plugins are built, so that the kit is compiled once.
     let this = std::env::current_exe().expect("a test knows where it is");
