@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use message::Id;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +22,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::draft::{Draft, Memory};
 use crate::error::Error;
 use crate::manager::{Candidate, Command, Durable, Return};
-use crate::message::{Accept, Receipt, Router, Tells};
+use crate::message::{Accept, Message, Receipt, Router, Tells};
 use crate::sender::{Sender, SenderKey};
 use crate::suspension::{Suspended, Suspension};
 
@@ -125,6 +126,32 @@ impl Queue {
         let accepting = accept::prepare(draft, accept, tells, large, now, reply).await?;
         shared.accepting.send(accepting).await.map_err(|_| Error::Closed)?;
         receipt.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Accepts a message that was in a queue before, with all that is known of it.
+    pub(crate) async fn restore(
+        &self,
+        message: Message,
+        head: Bytes,
+        body: Bytes,
+    ) -> Result<(), Error> {
+        let mut draft = self.draft(message.id)?;
+        draft.write(body).await?;
+        let large = self.shared.config.limits.large_octets;
+        let (reply, receipt) = oneshot::channel();
+        let accepting = accept::prepare_again(draft, message, head, large, reply).await?;
+        self.shared.accepting.send(accepting).await.map_err(|_| Error::Closed)?;
+        receipt.await.map_err(|_| Error::Closed)?.map(drop)
+    }
+
+    /// Reads these messages. What is damaged of them is set aside when it returns.
+    pub(crate) async fn inspect(&self, ids: &[Id]) {
+        for id in ids {
+            let (done, waiting) = oneshot::channel();
+            if self.command(Command::Apply(vec![(*id, done)], Action::Retry)).await.is_ok() {
+                let _ = waiting.await;
+            }
+        }
     }
 
     /// Who decides where recipients go. Nothing is delivered before this is called; a later call replaces the router.

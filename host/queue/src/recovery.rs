@@ -39,7 +39,18 @@ pub(crate) struct Recovered {
     pub(crate) found: Found,
     /// What lies in `large/`.
     pub(crate) large: Vec<String>,
+    pub(crate) damage: Vec<Damage>,
+    /// Messages whose body is gone.
+    pub(crate) lost: Vec<Id>,
     pub(crate) report: Recovery,
+}
+
+/// Octets of the log that are no record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Damage {
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+    pub(crate) octets: u64,
 }
 
 /// What the log says of messages whose content is not in it: to be merged with what the index says of them.
@@ -167,7 +178,8 @@ struct Replay {
     late: Late,
     parts: HashMap<Id, Parts>,
     segments: BTreeMap<u32, Segment>,
-    corrupt: usize,
+    damage: Vec<Damage>,
+    lost: Vec<Id>,
 }
 
 impl Replay {
@@ -179,13 +191,14 @@ impl Replay {
             late: Late::default(),
             parts: HashMap::new(),
             segments: BTreeMap::new(),
-            corrupt: 0,
+            damage: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
     /// Octets of the log that are no record, though there should be one.
     fn damaged(&mut self, segment: u32, offset: u64, octets: &[u8]) {
-        self.corrupt += 1;
+        self.damage.push(Damage { segment, offset, octets: octets.len() as u64 });
         if self.repair {
             set_aside(&*self.disk, &format!("{segment:08}-{offset:010}.octets"), octets);
         }
@@ -259,9 +272,18 @@ impl Replay {
     fn finish(mut self, found: Found, large: Vec<String>) -> Recovered {
         self.drop_those_without_body();
         let mut report = Recovery { segments: found.segments.len(), ..Recovery::default() };
-        report.corrupt = self.corrupt;
-        let (known, late, parts, segments) = (self.known, self.late, self.parts, self.segments);
-        Recovered { known, late, parts, segments, found, large, report }
+        report.corrupt = self.damage.len() + self.lost.len();
+        Recovered {
+            known: self.known,
+            late: self.late,
+            parts: self.parts,
+            segments: self.segments,
+            found,
+            large,
+            damage: self.damage,
+            lost: self.lost,
+            report,
+        }
     }
 
     /// A message without its body cannot be delivered: its record is set aside.
@@ -276,7 +298,7 @@ impl Replay {
                 let place = StatePlace::Log { file: Arc::clone(&segment.file), offset };
                 read_state(&*self.disk, id, &place).ok().map(|message| to_json(&message))
             });
-            self.corrupt += 1;
+            self.lost.push(id);
             tracing::error!(message = %id, "the body of a message is lost; its state is set aside");
             if self.repair {
                 set_aside(&*self.disk, &format!("{id}.record"), &octets.unwrap_or_default());

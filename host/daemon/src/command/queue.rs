@@ -1,5 +1,6 @@
 //! `gatepost queue`: asks the running server over its admin socket.
 
+mod files;
 mod print;
 mod which;
 
@@ -91,6 +92,9 @@ enum Action {
         #[command(flatten)]
         act: Act,
     },
+    Export(files::Export),
+    Import(files::Import),
+    Fsck(files::Fsck),
 }
 
 /// What is suspended or resumed.
@@ -162,6 +166,9 @@ impl Queue {
             Action::Suspend { what, reason } => desk.suspend(what.into(), reason).await,
             Action::Resume { what } => desk.resume(what.into()).await,
             Action::Suspended => desk.suspended().await,
+            Action::Export(export) => export.run(&config, self.json),
+            Action::Import(import) => import.run(&config, self.json).await,
+            Action::Fsck(fsck) => fsck.run(&config, self.json).await,
             Action::Retry(act) => desk.act("retried", ::queue::Action::Retry, act).await,
             Action::Hold { name, act } => {
                 desk.act("held", ::queue::Action::Hold { name }, act).await
