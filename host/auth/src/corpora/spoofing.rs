@@ -34,9 +34,7 @@ fn no_attack_passes_for_its_victim() {
 /// How an attack from outside ends. It fails the test if the victim's domain passes.
 fn received(case: &Value, key: &PrivateKey) -> &'static str {
     let id = text(case, "id");
-    let Ok(reverse_path) = text(case, "mailfrom").parse::<ReversePath>() else {
-        return "refused at MAIL";
-    };
+    let Some(reverse_path) = reverse_path(case) else { return "refused at MAIL" };
     let (content, world) = staged(case, key);
     let mut watch = Watch::new(message::Limits::default());
     watch.update(&content);
