@@ -7,10 +7,11 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use message::{
-    Body, Header, Id, Octets,
+    Header, Id, Octets,
     report::{Action, Report, ReportedRecipient, Returned},
 };
 use metrics::counter;
+use policy::{NoticeVerdict, ReturnedPart};
 use queue::{Accept, Notice, NoticeKind, QueuedRecipient, Receipt, RecipientState};
 use smtp::{
     BodyType, EnhancedStatus, Envelope, ForwardPath, MailParameters, Mailbox, Notify,
@@ -18,6 +19,7 @@ use smtp::{
 };
 use tokio::sync::watch;
 
+use crate::notice::{self, Passed};
 use crate::{House, clock, content::read, metric, report};
 
 /// Takes notices from the queue until the room stops.
@@ -51,22 +53,42 @@ async fn tell(house: &House, notice: Notice) -> Result<(), Error> {
         // RFC 5321 §4.5.5: nobody is told about a notification.
         return Ok(notice.dropped().await?);
     };
-    let returned = returned(house, &notice).await?;
+    let (mut to, mut words, mut part) = (to, None, None);
+    match notice::judge(house, &notice, kind_name(notice.kind)).await {
+        NoticeVerdict::Next => {}
+        NoticeVerdict::Suppress => return Ok(notice.dropped().await?),
+        NoticeVerdict::Send { to: other, returned, text } => {
+            to = other.unwrap_or(to);
+            (words, part) = (text, returned);
+        }
+    }
+    let returned = match part {
+        Some(ReturnedPart::Nothing) => Returned::Headers(Bytes::new()),
+        part => returned(house, &notice, part).await?,
+    };
     let id = Id::new(clock::now(), fold(clock::random()));
-    let text = write(house, &notice, id, &to, returned);
-    let receipt = commit(house, &notice, id, to, text).await?;
+    let text = write(house, &notice, id, &to, returned, words.as_deref());
+    let Some(receipt) = commit(house, &notice, id, to, text).await? else {
+        return Ok(notice.dropped().await?);
+    };
     log(house, &notice, &receipt);
     Ok(notice.done(&receipt).await?)
 }
 
 /// What of the message goes back with the report.
-async fn returned(house: &House, notice: &Notice) -> Result<Returned, Error> {
+async fn returned(
+    house: &House,
+    notice: &Notice,
+    wanted: Option<ReturnedPart>,
+) -> Result<Returned, Error> {
     let message = &notice.message;
     let limits = &house.config.limits;
     // RFC 3461 §4.3: RET is about failures; every other report returns the header section only.
-    let full = notice.kind == NoticeKind::Failure
-        && message.parameters.ret == Some(Ret::Full)
-        && message.size <= limits.returned;
+    let asked = match wanted {
+        Some(part) => part == ReturnedPart::Full,
+        None => notice.kind == NoticeKind::Failure && message.parameters.ret == Some(Ret::Full),
+    };
+    let full = asked && message.size <= limits.returned;
     let octets =
         if full { message.size } else { message.head_octets().min(limits.returned_header) };
     let content = notice.content()?;
@@ -76,7 +98,14 @@ async fn returned(house: &House, notice: &Notice) -> Result<Returned, Error> {
     Ok(if full { Returned::Full(octets) } else { Returned::Headers(octets) })
 }
 
-fn write(house: &House, notice: &Notice, id: Id, to: &Mailbox, returned: Returned) -> Bytes {
+fn write(
+    house: &House,
+    notice: &Notice,
+    id: Id,
+    to: &Mailbox,
+    returned: Returned,
+    words: Option<&str>,
+) -> Bytes {
     let message = &notice.message;
     let recipients: Vec<ReportedRecipient> =
         notice.recipients.iter().map(|recipient| reported(notice, recipient)).collect();
@@ -93,7 +122,10 @@ fn write(house: &House, notice: &Notice, id: Id, to: &Mailbox, returned: Returne
         returned,
         smtputf8: international,
         date: clock::now(),
-        explanation: explanation(notice),
+        explanation: match words {
+            Some(words) => format!("{words}\n\n{}", explanation(notice)),
+            None => explanation(notice),
+        },
     };
     report.write().into()
 }
@@ -174,40 +206,59 @@ fn explanation(notice: &Notice) -> String {
     text
 }
 
-/// Puts the report into the queue, for the sender of the message.
+/// Puts the report into the queue, for the sender of the message; none if policy forgets it.
 async fn commit(
     house: &House,
     notice: &Notice,
     id: Id,
     to: Mailbox,
     text: Bytes,
-) -> Result<Receipt, Error> {
+) -> Result<Option<Receipt>, Error> {
     let queue = &house.rooms.queue;
-    let head = Header::parse(text.clone()).raw().clone();
-    let body = Body::Received { offset: head.len() as u64 };
-    let smtputf8 = to.needs_smtputf8() || !head.is_ascii();
+    let header = Header::parse(text.clone());
+    let parameters = MailParameters {
+        smtputf8: to.needs_smtputf8() || !header.raw().is_ascii(),
+        body: if text.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+        ..MailParameters::default()
+    };
+    let recipient = Recipient {
+        path: ForwardPath::Mailbox(to),
+        // RFC 3464 §2: reports about reports are never asked for.
+        parameters: RcptParameters { notify: Some(Notify::never()), orcpt: None },
+    };
+    let passed = notice::pass(house, id, parameters, recipient, &text).await;
+    let Passed::Send { edits, transaction, hold } = passed else { return Ok(None) };
+    let policy::Transaction { parameters, recipients, notes, tags, trace, .. } = *transaction;
     let mut draft = queue.draft(id)?;
     draft.write(text.clone()).await?;
+    let composed = message::compose(&header, &edits);
+    let told = recipients.iter().map(|recipient| recipient.path.to_string()).collect();
     let envelope = Envelope {
-        // RFC 5321 §6.1: a notification has nobody to be told about it.
+        // RFC 5321 §6.1: a notification has nobody to be told about it, whatever a plugin says.
         reverse_path: ReversePath::Null,
-        parameters: MailParameters {
-            smtputf8,
-            body: if text.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
-            ..MailParameters::default()
-        },
-        recipients: vec![Recipient {
-            path: ForwardPath::Mailbox(to),
-            // RFC 3464 §2: reports about reports are never asked for.
-            parameters: RcptParameters { notify: Some(Notify::never()), orcpt: None },
-        }],
+        parameters,
+        recipients: recipients
+            .into_iter()
+            .map(|one| Recipient { path: one.path, parameters: one.parameters })
+            .collect(),
     };
     let accept = Accept {
         origin: "notice".to_owned(),
         notice_of: Some(notice.message.id),
-        ..Accept::new(envelope, head, body, clock::now())
+        hold,
+        notes,
+        tags,
+        ..Accept::new(envelope, composed.head, composed.body, clock::now())
     };
-    Ok(queue.commit(draft, accept).await?)
+    let receipt = queue.commit(draft, accept).await?;
+    if let Some(journal) = house.rooms.journal.as_ref().filter(|_| !trace.is_empty()) {
+        let note = report::Note { kind: "transaction", fate: "received", reply: None, peer: None };
+        let mut entry = report::entry(&notice.message, &[], note, trace);
+        (entry.id, entry.recipients) = (id, told);
+        entry.reverse_path = Some(String::new());
+        journal.record(entry);
+    }
+    Ok(Some(receipt))
 }
 
 fn log(house: &House, notice: &Notice, receipt: &Receipt) {

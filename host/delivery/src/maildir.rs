@@ -20,6 +20,7 @@ use std::{
 };
 
 use message::Octets;
+use policy::Place;
 use queue::Outcome;
 use rustix::{
     fs::{
@@ -66,22 +67,42 @@ impl Maildirs {
         content: &Arc<queue::Content>,
     ) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(delivery.recipients.len());
+        let inbox = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
         for &index in &delivery.recipients {
-            let _permit = self.writing.acquire().await.expect("nobody closes this semaphore");
-            let job = Job {
-                directory: path.to_owned(),
-                name: self.unique_name(clock::now()),
-                head: trace_fields(
-                    &delivery.message.reverse_path,
-                    &delivery.message.recipients[index].path,
-                ),
-                content: Arc::clone(content),
-            };
-            let result =
-                tokio::task::spawn_blocking(move || job.run()).await.map_err(io::Error::other);
-            outcomes.push((index, outcome(path, result.flatten())));
+            let outcome = self.deliver_one(path, delivery, index, content, &inbox).await;
+            outcomes.push((index, outcome));
         }
         outcomes
+    }
+
+    /// The copy for one recipient, at this place of the mailbox.
+    pub(crate) async fn deliver_one(
+        &self,
+        path: &Path,
+        delivery: &queue::Delivery,
+        index: usize,
+        content: &Arc<queue::Content>,
+        place: &Place,
+    ) -> Outcome {
+        let _permit = self.writing.acquire().await.expect("nobody closes this semaphore");
+        let job = Job {
+            mailbox: path.to_owned(),
+            folder: (!place.folder.is_empty()).then(|| format!(".{}", place.folder.join("."))),
+            name: self.unique_name(clock::now()),
+            flags: match (place.is_flagged, place.is_seen) {
+                (false, false) => None,
+                (true, false) => Some(":2,F"),
+                (false, true) => Some(":2,S"),
+                (true, true) => Some(":2,FS"),
+            },
+            head: trace_fields(
+                &delivery.message.reverse_path,
+                &delivery.message.recipients[index].path,
+            ),
+            content: Arc::clone(content),
+        };
+        let result = tokio::task::spawn_blocking(move || job.run()).await.map_err(io::Error::other);
+        outcome(path, result.flatten())
     }
 
     /// Seconds, then what makes it unique within them: microseconds, process, deliveries of the
@@ -123,15 +144,29 @@ fn outcome(path: &Path, result: io::Result<()>) -> Outcome {
 
 /// One copy to be written.
 struct Job {
-    directory: std::path::PathBuf,
+    mailbox: std::path::PathBuf,
+    /// Maildir++: ".Lists.wasm", a Maildir inside of the mailbox.
+    folder: Option<String>,
     name: String,
+    /// With flags it is not new any more: it goes into `cur`.
+    flags: Option<&'static str>,
     head: String,
     content: Arc<queue::Content>,
 }
 
 impl Job {
     fn run(self) -> io::Result<()> {
-        let maildir = Maildir::open(&self.directory)?;
+        let maildir = match &self.folder {
+            None => Maildir::open(&self.mailbox)?,
+            Some(folder) => {
+                Maildir::open(&self.mailbox)?;
+                let directory = self.mailbox.join(folder);
+                let maildir = Maildir::open(&directory)?;
+                // Maildir++: what tells a folder from a mailbox.
+                File::create(directory.join("maildirfolder"))?;
+                maildir
+            }
+        };
         let written = self.write(&maildir);
         if written.is_err() {
             // What is left in tmp is removed by every reader after 36 hours; we need not wait for
@@ -154,7 +189,7 @@ impl Job {
             offset += piece.len() as u64;
         }
         file.sync_all()?;
-        maildir.publish(&self.name)
+        maildir.publish(&self.name, self.flags)
     }
 }
 
@@ -162,6 +197,7 @@ impl Job {
 struct Maildir {
     tmp: OwnedFd,
     new: OwnedFd,
+    cur: OwnedFd,
 }
 
 impl Maildir {
@@ -184,30 +220,34 @@ impl Maildir {
             }
             Ok(openat(&root, name, DIRECTORY, Mode::empty())?)
         };
-        let (tmp, new, _) = (part("tmp")?, part("new")?, part("cur")?);
+        let (tmp, new, cur) = (part("tmp")?, part("new")?, part("cur")?);
         if is_new {
             fsync(&root)?;
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fsync(open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
             }
         }
-        Ok(Self { tmp, new })
+        Ok(Self { tmp, new, cur })
     }
 
     /// Makes the file visible, for good.
-    fn publish(&self, name: &str) -> io::Result<()> {
-        match renameat_with(&self.tmp, name, &self.new, name, RenameFlags::NOREPLACE) {
+    fn publish(&self, name: &str, flags: Option<&str>) -> io::Result<()> {
+        let (folder, to) = match flags {
+            None => (&self.new, name.to_owned()),
+            Some(flags) => (&self.cur, format!("{name}{flags}")),
+        };
+        match renameat_with(&self.tmp, name, folder, &to, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             // File systems without this flag have links.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                linkat(&self.tmp, name, &self.new, name, AtFlags::empty())?;
+                linkat(&self.tmp, name, folder, &to, AtFlags::empty())?;
                 unlinkat(&self.tmp, name, AtFlags::empty())?;
             }
             Err(error) => return Err(error.into()),
         }
-        fsync(&self.new).inspect_err(|_| {
+        fsync(folder).inspect_err(|_| {
             // It would be delivered again after the next attempt.
-            let _ = unlinkat(&self.new, name, AtFlags::empty());
+            let _ = unlinkat(folder, &to, AtFlags::empty());
         })?;
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::{
     House,
     content::Outgoing,
     course::{Course, Origin, Outcomes},
-    metric,
+    mailbox, metric,
     pool::{Call, Entry},
     report,
     resolve::resolve,
@@ -74,7 +74,7 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
         Err(error) => return course.give_up(&unreadable(delivery, &error), None),
     };
     if let Route::Maildir(path) = &delivery.route {
-        return house.maildirs.deliver(path, delivery, &content).await;
+        return mailbox::deliver(house, path, delivery, &content).await;
     }
     match resolve(house, &delivery.route).await {
         Ok(targets) => course.set_targets(targets),

@@ -1,0 +1,163 @@
+//! The stage `deliver`: plugins are asked about each copy before it is put into a Maildir.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use message::{Body, Header, Id, Octets};
+use policy::{ContentView, DeliverVerdict, Place, Queued, Stage};
+use queue::{Accept, Delivery, Outcome, QueuedRecipient};
+use smtp::{Envelope, ForwardPath, Mailbox, RcptParameters, Recipient, Reply};
+
+use crate::course::Outcomes;
+use crate::{House, clock, content::read, report, router};
+
+/// Puts a copy for each recipient where the plugins want it.
+pub(crate) async fn deliver(
+    house: &House,
+    path: &Path,
+    delivery: &Delivery,
+    content: &Arc<queue::Content>,
+) -> Outcomes {
+    let chain = house.rooms.policy.as_ref().map(|host| host.current());
+    let asked = chain.and_then(|chain| router::ask_at(&chain, Stage::Deliver, &delivery.message));
+    let Some(mut asked) = asked else {
+        return house.maildirs.deliver(path, delivery, content).await;
+    };
+    let Ok(header) = header(delivery, content).await else {
+        // The Maildir's own attempt meets the same fault, and has words for it.
+        return house.maildirs.deliver(path, delivery, content).await;
+    };
+    let view = Arc::new(ContentView::new(header, Arc::clone(content) as Arc<dyn Octets>));
+    let mut outcomes = Vec::with_capacity(delivery.recipients.len());
+    for &index in &delivery.recipients {
+        let recipient = &delivery.message.recipients[index];
+        let verdict = ask(house, &mut asked, delivery, recipient, Arc::clone(&view)).await;
+        let place = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
+        let outcome = match verdict {
+            DeliverVerdict::Next => {
+                house.maildirs.deliver_one(path, delivery, index, content, &place).await
+            }
+            DeliverVerdict::File(place) => {
+                house.maildirs.deliver_one(path, delivery, index, content, &place).await
+            }
+            DeliverVerdict::Redirect(to) => redirect(house, delivery, recipient, &view, to).await,
+            DeliverVerdict::Fail(reply) => Outcome::Failed { reply, peer: None, quiet: false },
+            DeliverVerdict::Defer { wait, reply } => {
+                Outcome::Deferred { reply, peer: None, retry_in: Some(wait) }
+            }
+            DeliverVerdict::Discard => Outcome::Discard,
+            DeliverVerdict::Hold(name) => Outcome::Hold { name },
+        };
+        outcomes.push((index, outcome));
+    }
+    outcomes
+}
+
+async fn ask(
+    house: &House,
+    asked: &mut Queued,
+    delivery: &Delivery,
+    recipient: &QueuedRecipient,
+    view: Arc<ContentView>,
+) -> DeliverVerdict {
+    let (verdict, trace) = asked.deliver(recipient.index, view).await;
+    if let Some(journal) = &house.rooms.journal
+        && !trace.is_empty()
+    {
+        let fate = match &verdict {
+            DeliverVerdict::Next => "next",
+            DeliverVerdict::File(_) => "filed",
+            DeliverVerdict::Redirect(_) => "redirected",
+            DeliverVerdict::Fail(_) => "failed",
+            DeliverVerdict::Defer { .. } => "deferred",
+            DeliverVerdict::Discard => "discarded",
+            DeliverVerdict::Hold(_) => "held",
+        };
+        let note = report::Note { kind: "deliver", fate, reply: None, peer: None };
+        journal.record(report::entry(&delivery.message, &[recipient], note, trace));
+    }
+    verdict
+}
+
+async fn header(delivery: &Delivery, content: &Arc<queue::Content>) -> std::io::Result<Header> {
+    let length = usize::try_from(delivery.message.head_octets()).unwrap_or(usize::MAX);
+    let content = Arc::clone(content);
+    let head = tokio::task::spawn_blocking(move || read(&*content, 0, length)).await;
+    Ok(Header::parse(head.map_err(std::io::Error::other)??))
+}
+
+/// RFC 5321 §3.9.2: the same message, on to others. It is in the queue before this copy counts as delivered.
+async fn redirect(
+    house: &House,
+    delivery: &Delivery,
+    recipient: &QueuedRecipient,
+    view: &ContentView,
+    to: Vec<Mailbox>,
+) -> Outcome {
+    let mark = recipient.path.to_string();
+    // Who redirects to himself, also by way of others, finds his own mark (RFC 5321 §6.3).
+    if view.header.get_all("Delivered-To").any(|field| field.value().eq_ignore_ascii_case(&mark)) {
+        let reply = Reply::new(554, "5.4.6 Mail for this mailbox goes in a circle");
+        return Outcome::Failed { reply, peer: None, quiet: false };
+    }
+    match send_on(house, delivery, view, &mark, to).await {
+        Ok(id) => {
+            let reply = Reply::new(250, format!("2.1.5 Redirected as {id}"));
+            Outcome::Delivered { reply, peer: None }
+        }
+        Err(error) => {
+            tracing::error!(message = %delivery.message.id, %error, "a message cannot be redirected at the moment");
+            let reply = Reply::new(451, "4.3.0 The message cannot be redirected at the moment");
+            Outcome::Deferred { reply, peer: None, retry_in: None }
+        }
+    }
+}
+
+async fn send_on(
+    house: &House,
+    delivery: &Delivery,
+    view: &ContentView,
+    mark: &str,
+    to: Vec<Mailbox>,
+) -> Result<Id, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (message, queue) = (&delivery.message, &house.rooms.queue);
+    let id = Id::new(clock::now(), u32::try_from(clock::random() >> 32).unwrap_or_default());
+    let mut draft = queue.draft(id).map_err(|error| text(&error))?;
+    let mut offset = 0;
+    while offset < view.octets.len() {
+        let octets = Arc::clone(&view.octets);
+        let piece = tokio::task::spawn_blocking(move || {
+            read(octets.as_ref(), offset, crate::content::PIECE)
+        });
+        let piece = piece.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
+        offset += piece.len() as u64;
+        draft.write(piece).await.map_err(|error| text(&error))?;
+    }
+    let mark = message::Edit::prepend("Delivered-To", mark).map_err(|error| text(&error))?;
+    let composed = message::compose(&view.header, &[mark]);
+    let recipient = |mailbox| Recipient {
+        path: ForwardPath::Mailbox(mailbox),
+        parameters: RcptParameters::default(),
+    };
+    let envelope = Envelope {
+        reverse_path: message.reverse_path.clone(),
+        parameters: message.parameters.clone(),
+        recipients: to.into_iter().map(recipient).collect(),
+    };
+    let body = match composed.body {
+        Body::Received { offset } => Body::Received { offset },
+        replaced @ Body::Replaced(_) => replaced,
+    };
+    let accept = Accept {
+        origin: message.origin.clone(),
+        notes: message.notes.clone(),
+        tags: message.tags.clone(),
+        priority: message.priority,
+        session: message.session.clone(),
+        peer: message.peer,
+        ..Accept::new(envelope, composed.head, body, clock::now())
+    };
+    let receipt = queue.commit(draft, accept).await.map_err(|error| text(&error))?;
+    Ok(receipt.id())
+}
