@@ -24,6 +24,19 @@ pub fn signpost(folder: &Path) -> PathBuf {
     path
 }
 
+/// The component of `tests/guests`, which does at each stage what its configuration says, and builds for nothing else.
+pub fn guest() -> PathBuf {
+    let target = root().join("target/guests");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).args(["build", "--release", "--target", TARGET]);
+    cargo.args(["--manifest-path", "tests/guests/Cargo.toml", "--target-dir"]).arg(&target);
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+        cargo.env_remove(name);
+    }
+    finish(&mut cargo).expect_success("building the guest");
+    target.join(TARGET).join("release/guests.wasm")
+}
+
 fn build(package: &str, features: &str) -> PathBuf {
     // The folder in which the server's own plugins are built, so that the kit is compiled once.
     let this = std::env::current_exe().expect("a test knows where it is");

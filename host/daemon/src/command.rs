@@ -5,6 +5,7 @@ mod compile;
 mod plugin;
 mod queue;
 mod run;
+mod send;
 mod user;
 mod why;
 
@@ -38,6 +39,8 @@ enum Command {
     Check(At),
     /// Look at the queue and act on it
     Queue(queue::Queue),
+    /// Hand a mail in: header and body from stdin, as to sendmail
+    Send(send::Send),
     /// Look at the plugins
     Plugin(plugin::Plugin),
     /// Say what each stage and plugin decided for a message, and why
@@ -64,6 +67,7 @@ impl Line {
             Command::Run(at) => run::run(&at),
             Command::Check(at) => check::check(&at),
             Command::Queue(queue) => queue.run(),
+            Command::Send(send) => send.run(),
             Command::Plugin(plugin) => plugin.run(),
             Command::Why(why) => why.run(),
             Command::User(user) => user.run(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use delivery::Delivery;
+use futures_util::future::BoxFuture;
 use inbound::Inbound;
 use metrics_exporter_prometheus::PrometheusHandle;
 use net::tls::{ClientRoots, ClientTls, ServerTls};
@@ -92,11 +93,13 @@ impl House {
         };
         let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
 
+        policy.set_submit(Submissions(inbound.injector().clone()));
         let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.shedding());
         let office = Office {
             queue: queue.clone(),
             hosts: delivery.destinations_handle(),
             policy: Arc::clone(&policy),
+            injector: inbound.injector().clone(),
             metrics,
         };
         let mut offices =
@@ -215,6 +218,23 @@ async fn check_plugins(config: &Config, tables: Tables) -> Result<Vec<String>> {
     match Host::new(host)?.load(wiring::plugins(config)).await {
         Ok(_) => Ok(Vec::new()),
         Err(errors) => Ok(wiring::plugin_faults(config, &errors)),
+    }
+}
+
+/// What plugins submit goes in as all mail does.
+struct Submissions(inbound::Injector);
+
+impl policy::Submit for Submissions {
+    fn submit(&self, mail: policy::NewMail) -> BoxFuture<'static, Result<message::Id, String>> {
+        let injector = self.0.clone();
+        let recipient = |(path, parameters)| smtp::Recipient { path, parameters };
+        let injection = inbound::Injection {
+            reverse_path: mail.reverse_path,
+            parameters: smtp::MailParameters::default(),
+            recipients: mail.recipients.into_iter().map(recipient).collect(),
+            content: mail.content.into(),
+        };
+        Box::pin(async move { injector.plugin(injection).await.map_err(|reply| reply.to_string()) })
     }
 }
 

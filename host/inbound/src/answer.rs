@@ -22,6 +22,12 @@ impl Session {
     pub(crate) async fn decide(&mut self, question: Question) -> Answer {
         counters::question(&question);
         match question {
+            // It comes by no connection, and says HELO to be polite.
+            Question::Connect if self.entrance.config.role.is_injection() => Answer::Proceed,
+            Question::Helo { name, extended } if self.entrance.config.role.is_injection() => {
+                self.helo = Some(Helo { name, extended });
+                Answer::Proceed
+            }
             Question::Connect => {
                 let ruling = self.policy.connect().await;
                 wait(ruling.delay).await;
@@ -208,7 +214,8 @@ impl Session {
     fn standing(&self) -> Standing {
         let network = self.peer.ip().is_some_and(|ip| self.directory.relay_from.contains(ip));
         // RFC 2033 §1: LMTP hands over to a final delivery system; it is no way to relay.
-        if !self.is_lmtp() && (self.login.is_some() || network) {
+        let ours = self.entrance.config.role.is_injection();
+        if !self.is_lmtp() && (self.login.is_some() || network || ours) {
             Standing::MayRelay
         } else {
             Standing::Stranger

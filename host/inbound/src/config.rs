@@ -67,7 +67,7 @@ impl ListenerConfig {
         let tls = match (role, &address) {
             (Role::Submissions, _) => TlsUse::Implicit,
             (Role::Submission, _) => TlsUse::Required,
-            (Role::Lmtp, Address::Unix(_)) => TlsUse::Off,
+            (Role::Lmtp, Address::Unix(_)) | (Role::Local | Role::Plugin, _) => TlsUse::Off,
             (Role::Mx | Role::Lmtp, _) => TlsUse::Offered,
         };
         Self {
@@ -95,6 +95,10 @@ pub enum Role {
     Submissions,
     /// A program that hands us mail for local users over LMTP (RFC 2033).
     Lmtp,
+    /// Somebody on this machine who may use the admin socket. Not a listener: see [`Injector`](crate::Injector).
+    Local,
+    /// A plugin that submits mail. Not a listener.
+    Plugin,
 }
 
 impl Role {
@@ -109,12 +113,19 @@ impl Role {
             Self::Submission => policy::Origin::Submission,
             Self::Submissions => policy::Origin::Submissions,
             Self::Lmtp => policy::Origin::Lmtp,
+            Self::Local => policy::Origin::Local,
+            Self::Plugin => policy::Origin::Plugin,
         }
     }
 
     /// RFC 6409 holds here.
     pub(crate) fn is_submission(self) -> bool {
-        matches!(self, Self::Submission | Self::Submissions)
+        matches!(self, Self::Submission | Self::Submissions) || self.is_injection()
+    }
+
+    /// There is no connection: nobody is asked about one.
+    pub(crate) fn is_injection(self) -> bool {
+        matches!(self, Self::Local | Self::Plugin)
     }
 }
 

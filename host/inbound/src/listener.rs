@@ -20,6 +20,7 @@ use crate::config::{Address, Config, Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
 use crate::error::Error;
 use crate::house::{Entrance, House, Rooms};
+use crate::inject::Injector;
 use crate::proxy::{self, Proxied};
 use crate::refusal;
 use crate::session::{self, Peer, Session};
@@ -31,6 +32,7 @@ pub struct Inbound {
     entrances: Vec<Arc<Entrance>>,
     doors: Mutex<Vec<Door>>,
     phase: watch::Sender<Phase>,
+    injector: Injector,
 }
 
 /// Where a listener listens.
@@ -63,8 +65,15 @@ pub async fn bind(config: Config, rooms: Rooms) -> Result<Inbound, Error> {
         entrances.push(Arc::clone(&entrance));
         doors.push(Door { entrance, socket, phase: phases.clone() });
     }
+    let inside = |role: Role| -> Result<Arc<Entrance>, Error> {
+        let config_of = ListenerConfig::new(role.name(), role, Address::Unix(PathBuf::new()));
+        let settings = session::settings(&config.hostname, &config_of, &config.directory.users);
+        Ok(Arc::new(Entrance::new(config_of, settings, rooms.tls.listener()?)))
+    };
+    let (local, plugin) = (inside(Role::Local)?, inside(Role::Plugin)?);
     let house = Arc::new(House::new(config, rooms));
-    Ok(Inbound { house, listening, entrances, doors: Mutex::new(doors), phase })
+    let injector = Injector { house: Arc::clone(&house), local, plugin, phase: phase.clone() };
+    Ok(Inbound { house, listening, entrances, doors: Mutex::new(doors), phase, injector })
 }
 
 fn check(listener: &ListenerConfig) -> Result<(), Error> {
@@ -92,6 +101,11 @@ impl Inbound {
             entrance.set_settings(session::settings(hostname, &entrance.config, &directory.users));
         }
         self.house.set_directory(directory);
+    }
+
+    /// Takes mail that comes by no connection.
+    pub fn injector(&self) -> &Injector {
+        &self.injector
     }
 
     /// Begins to receive mail, on tasks of the current runtime.

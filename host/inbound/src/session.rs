@@ -163,7 +163,7 @@ impl Session {
             self.end_transaction(Fate::Abandoned, None);
             // The client is gone, or hears nothing any more: it need not wait for this.
             drop(self.stream.take());
-            if how != "error" {
+            if how != "error" && !self.entrance.config.role.is_injection() {
                 self.policy.disconnect(how).await;
             }
             counters::session_ended(&self.entrance.config.name, began.elapsed());

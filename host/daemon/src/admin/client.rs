@@ -102,6 +102,18 @@ impl Client {
         self.json(Method::POST, "/queue/resume", serde_json::to_vec(&wish)?).await.map(drop)
     }
 
+    /// Hands a mail in; the answer is its id, or the reply that refused it.
+    pub(crate) async fn send_mail(
+        &self,
+        from: Option<&str>,
+        to: &[String],
+        content: &[u8],
+    ) -> Result<String> {
+        let mail = serde_json::json!({ "from": from, "to": to, "content": content });
+        let answer = self.json(Method::POST, "/send", serde_json::to_vec(&mail)?).await?;
+        Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+    }
+
     pub(crate) async fn plugins(&self) -> Result<Value> {
         self.json(Method::GET, "/plugins", Vec::new()).await
     }

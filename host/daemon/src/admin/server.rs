@@ -9,22 +9,26 @@ use anyhow::{Context as _, Result};
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as Segment, State};
+use axum::extract::{DefaultBodyLimit, Path as Segment, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
+use inbound::{Injection, Injector};
 use message::{Id, Octets};
 use metrics_exporter_prometheus::PrometheusHandle;
 use policy::Host;
 use queue::{Action, Filter, Queue, Suspension};
 use serde::Deserialize;
 use serde_json::json;
+use smtp::{ForwardPath, MailParameters, Mailbox, RcptParameters, Recipient, ReversePath};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::destination;
 
+/// Octets of a mail that is handed in, in the form that it is sent in: numbers, in JSON.
+const MOST_SENT: usize = 256 << 20;
 /// Octets of content in one piece of an answer.
 const PIECE: usize = 64 << 10;
 
@@ -37,6 +41,7 @@ pub(crate) struct Office {
     pub(crate) queue: Queue,
     pub(crate) hosts: delivery::Destinations,
     pub(crate) policy: Arc<Host>,
+    pub(crate) injector: Injector,
     pub(crate) metrics: PrometheusHandle,
 }
 
@@ -89,6 +94,7 @@ pub(crate) async fn serve_socket(
         .route("/queue/message/{id}", get(show))
         .route("/queue/content/{id}", get(content))
         .route("/plugins", get(plugins))
+        .route("/send", post(send).layer(DefaultBodyLimit::max(MOST_SENT)))
         .with_state(office);
     Ok(async move {
         // It never ends by itself: errors of single connections are axum's to log.
@@ -207,6 +213,32 @@ fn read_piece(content: &dyn Octets, offset: u64) -> std::io::Result<Bytes> {
     let length = content.read_at(offset, &mut piece)?;
     piece.truncate(length);
     Ok(piece.into())
+}
+
+/// What is handed in: envelope and content.
+#[derive(Deserialize)]
+struct Sent {
+    #[serde(default)]
+    from: Option<Mailbox>,
+    to: Vec<Mailbox>,
+    content: Vec<u8>,
+}
+
+async fn send(State(office): State<Office>, Json(sent): Json<Sent>) -> Response {
+    let recipient = |mailbox| Recipient {
+        path: ForwardPath::Mailbox(mailbox),
+        parameters: RcptParameters::default(),
+    };
+    let mail = Injection {
+        reverse_path: sent.from.map_or(ReversePath::Null, ReversePath::Mailbox),
+        parameters: MailParameters::default(),
+        recipients: sent.to.into_iter().map(recipient).collect(),
+        content: sent.content.into(),
+    };
+    match office.injector.local(mail).await {
+        Ok(id) => Json(json!({ "id": id })).into_response(),
+        Err(reply) => (StatusCode::UNPROCESSABLE_ENTITY, reply.to_string()).into_response(),
+    }
 }
 
 async fn plugins(State(office): State<Office>) -> Response {
