@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod dkim;
 mod plugin;
 mod queue;
 mod run;
@@ -45,6 +46,8 @@ enum Command {
     Plugin(plugin::Plugin),
     /// Say what each stage and plugin decided for a message, and why
     Why(why::Why),
+    /// Make keys for our signature, and show their DNS records
+    Dkim(dkim::Dkim),
     /// Add, change, list and remove those who may log in
     User(user::User),
     /// Compile a component from stdin to stdout: what the server starts for each plugin it does not know yet
@@ -70,6 +73,7 @@ impl Line {
             Command::Send(send) => send.run(),
             Command::Plugin(plugin) => plugin.run(),
             Command::Why(why) => why.run(),
+            Command::Dkim(dkim) => dkim.run(),
             Command::User(user) => user.run(),
             Command::Compile(compile) => compile.run(),
         }

@@ -3,6 +3,7 @@
 //! `run` and `check` share this path. What a key means, its default and its limits stand at the field it fills; the files in
 //! `config/` show them at work.
 
+mod authentication;
 mod plugins;
 mod reader;
 mod sections;
@@ -22,6 +23,7 @@ use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 use toml::de::DeTable;
 
+pub(crate) use self::authentication::{Authentication, DkimKey};
 pub(crate) use self::reader::Fault;
 use self::reader::{Reader, Source};
 pub(crate) use self::sections::schedule_of;
@@ -49,6 +51,10 @@ pub(crate) struct Config {
     pub(crate) users: Vec<User>,
     /// How logins are checked.
     pub(crate) logins: Logins,
+    /// Whose mail is believed.
+    pub(crate) authentication: Authentication,
+    /// Our keys.
+    pub(crate) dkim: Vec<DkimKey>,
     /// Networks that may relay without logging in.
     pub(crate) relay_from: Vec<IpNet>,
     /// Where mail to other domains goes, first match first; MX if none fits.

@@ -191,6 +191,7 @@ pub(crate) async fn check(config: &Config) -> Vec<String> {
         }
     };
     note(wiring::local_domains(config).map(drop));
+    note(wiring::authentication::authentication(config).map(drop));
     if let crate::config::Tls::Files(_) = config.tls {
         let files =
             wiring::certificates(config).and_then(|files| Ok(ServerTls::from_files(files)?));

@@ -1,5 +1,7 @@
 //! From the checked configuration to what each room takes, and to what people read about it.
 
+pub(crate) mod authentication;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -57,6 +59,7 @@ pub(crate) fn inbound(config: &Config, local: Arc<LocalDomains>) -> Result<inbou
         hostname: config.hostname.clone(),
         listeners: config.listeners.iter().map(|from| listener(from, &config.limits)).collect(),
         directory: directory(config, local)?,
+        authentication: authentication::authentication(config)?,
         limits,
     })
 }

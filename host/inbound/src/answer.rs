@@ -212,14 +212,15 @@ impl Session {
     }
 
     fn standing(&self) -> Standing {
+        if self.may_relay() { Standing::MayRelay } else { Standing::Stranger }
+    }
+
+    /// Logged in, or from a network of ours.
+    pub(crate) fn may_relay(&self) -> bool {
         let network = self.peer.ip().is_some_and(|ip| self.directory.relay_from.contains(ip));
         // RFC 2033 §1: LMTP hands over to a final delivery system; it is no way to relay.
-        let ours = self.entrance.config.role.is_injection();
-        if !self.is_lmtp() && (self.login.is_some() || network || ours) {
-            Standing::MayRelay
-        } else {
-            Standing::Stranger
-        }
+        let injected = self.entrance.config.role.is_injection();
+        !self.is_lmtp() && (self.login.is_some() || network || injected)
     }
 
     fn refuse_recipient_by_rule(

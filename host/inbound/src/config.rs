@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smtp::LocalDomains;
 
+use crate::authenticate::Authentication;
 use crate::networks::Networks;
 use crate::users::{LoginLimits, Users};
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Whom we know. [`Inbound::set_directory`](crate::Inbound::set_directory) changes it in the running server.
     pub directory: Directory,
+    /// Who mail is from, and our signature.
+    pub authentication: Authentication,
     /// Bounds of this room.
     pub limits: Limits,
 }

@@ -1,4 +1,4 @@
-//! The end of data in five steps: receive → watch → ask → edit → commit. Content streams through [`Incoming`] into the
+//! The end of data in steps: receive → watch → authenticate → ask → edit → sign → commit. Content streams through [`Incoming`] into the
 //! queue's draft; it is never whole in memory when it is large.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{error, info};
 
 use crate::answer::wait;
+use crate::authenticate::{self, Verified};
 use crate::config::{Directory, Limits};
 use crate::counters;
 use crate::error::Error;
@@ -115,12 +116,15 @@ async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<
     let Some((draft, watch)) = receive(transaction)? else { return Ok(Taken::Discarded) };
     let header = examine(watch)?;
     check_author(session, &header)?;
-    let hold = match ask(session, transaction, &header, &draft).await? {
+    let verified = authenticate::verify(session, transaction, &header, &draft).await;
+    let hold = match ask(session, transaction, &header, &draft, verified.as_ref()).await? {
         Asked::Go => None,
         Asked::Hold(name) => Some(name),
         Asked::Forget => return Ok(Taken::Discarded),
     };
     let composed = edit(&header, transaction);
+    let composed =
+        authenticate::sign(session, transaction, verified.as_ref(), &draft, composed).await;
     let held = hold.is_some();
     let receipt = commit(session, transaction, draft, composed, hold).await?;
     Ok(Taken::Queued { receipt, held })
@@ -163,6 +167,7 @@ async fn ask(
     transaction: &mut Transaction,
     header: &Header,
     draft: &Draft,
+    verified: Option<&Verified>,
 ) -> Result<Asked, Refusal> {
     transaction.policy.edits.push(trace_field::received(session, transaction).await);
     if session.entrance.config.role.is_submission() {
@@ -182,7 +187,9 @@ async fn ask(
         return settle(session, transaction, fates, ruling.plugin);
     }
     let (reply, disconnect) = match ruling.verdict {
-        Verdict::Pass => return check_recipients(session, transaction),
+        // A plugin that accepts has seen what was found, and overrules it.
+        Verdict::Pass if ruling.plugin.is_some() => return check_recipients(session, transaction),
+        Verdict::Pass => return obey(session, transaction, verified),
         Verdict::Quarantine(name) => {
             return check_recipients(session, transaction).map(|_| Asked::Hold(name));
         }
@@ -235,6 +242,24 @@ fn settle(
     }
     transaction.fates = Some(fates);
     check_recipients(session, transaction)
+}
+
+/// What the author's domain asks for (RFC 9989), where no plugin overruled it.
+fn obey(
+    session: &Session,
+    transaction: &Transaction,
+    verified: Option<&Verified>,
+) -> Result<Asked, Refusal> {
+    let quarantine = session.house.config.authentication.quarantine;
+    let hold = match verified {
+        Some(verified) => verified.verdict(quarantine).map_err(|reply| fault("dmarc", reply))?,
+        None => None,
+    };
+    let asked = check_recipients(session, transaction)?;
+    Ok(match (asked, hold) {
+        (Asked::Go, Some(name)) => Asked::Hold(name),
+        (asked, _) => asked,
+    })
 }
 
 /// Plugins may have changed the recipients once more.

@@ -11,6 +11,7 @@ use policy::trace::Journal;
 use queue::Queue;
 use smtp::server::Settings;
 
+use crate::authenticate;
 use crate::config::{Config, Directory, ListenerConfig};
 use crate::users::Throttle;
 
@@ -23,7 +24,7 @@ pub struct Rooms {
     pub policy: Arc<policy::Host>,
     /// Our certificates.
     pub tls: ServerTls,
-    /// Finds the names of clients for Received fields.
+    /// Finds the names of clients, and what domains say about their mail.
     pub resolver: Resolver,
     /// Where the story of each transaction is told.
     pub journal: Journal,
@@ -62,6 +63,8 @@ pub(crate) struct House {
     /// No new sessions for now: the machine has enough to do.
     pub(crate) shedding: Arc<AtomicBool>,
     pub(crate) logins: Throttle,
+    /// Says who mail is from.
+    pub(crate) verifier: auth::Verifier,
     unique: AtomicU32,
 }
 
@@ -73,7 +76,9 @@ impl House {
         let logins = Throttle::new(config.limits.logins.clone());
         let directory = RwLock::new(Arc::new(config.directory.clone()));
         let unique = AtomicU32::new(first);
-        Self { config, directory, rooms, permits, shedding: Arc::default(), logins, unique }
+        let verifier = authenticate::verifier(&config.authentication, &rooms.resolver);
+        let shedding = Arc::default();
+        Self { config, directory, rooms, permits, shedding, logins, verifier, unique }
     }
 
     /// Whom we know now.

@@ -5,6 +5,7 @@
 //! the queue.
 
 mod answer;
+mod authenticate;
 mod config;
 mod content;
 mod counters;
@@ -24,6 +25,7 @@ mod trace_field;
 mod transaction;
 mod users;
 
+pub use authenticate::{Authentication, Quarantine};
 pub use config::{Address, Config, Directory, Limits, ListenerConfig, Role, TlsUse};
 pub use error::Error;
 pub use house::Rooms;

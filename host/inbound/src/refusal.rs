@@ -73,6 +73,14 @@ pub(crate) fn broken() -> Reply {
     Reply::new(421, "4.3.0 Internal error, closing connection")
 }
 
+/// The author's domain wants such mail refused (RFC 9989 §7.4; RFC 7372 §3.4 has the status).
+pub(crate) fn forged_author(domain: &str) -> Reply {
+    Reply::new(
+        550,
+        format!("5.7.26 {domain} does not vouch for this message and asks us to refuse it (DMARC)"),
+    )
+}
+
 /// RFC 5321 §3.6.2: relaying is for clients that may.
 pub(crate) fn relaying_denied() -> Reply {
     Reply::new(550, "5.7.1 Relaying denied")

@@ -4,6 +4,8 @@
 
 #[path = "inbound/access.rs"]
 mod access;
+#[path = "inbound/authentication.rs"]
+mod authentication;
 #[path = "inbound/content.rs"]
 mod content;
 #[path = "inbound/drain.rs"]

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 
+use super::authentication::{DkimKey, authentication, dkim};
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
@@ -30,6 +31,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         root.tables("listener").into_iter().filter_map(listener).collect();
     let tables: Vec<Table> = root.tables("table").into_iter().filter_map(table).collect();
     let credentials = credentials(root);
+    let keys: Vec<DkimKey> = root.tables("dkim").into_iter().filter_map(dkim).collect();
     let config = Config {
         file: file.to_owned(),
         hostname: hostname.map_or_else(String::new, |name| name.0.to_string()),
@@ -39,6 +41,8 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         domains: root.tables("domain").into_iter().filter_map(domain).collect(),
         users: root.tables("user").into_iter().filter_map(user).collect(),
         logins: logins(root.table("logins"), &data),
+        authentication: authentication(root.table("authentication"), &keys),
+        dkim: keys,
         relay_from: relay(root.table("relay")),
         routes: root
             .tables("route")

@@ -27,6 +27,26 @@ fn a_hostname_is_enough() {
 }
 
 #[test]
+fn authentication_is_on_and_its_words_are_checked() {
+    let config = Config::parse(Path::new("test.toml"), LEAST).unwrap();
+    assert!(config.authentication.verify && config.authentication.enforce);
+    assert_eq!(config.authentication.except_from.len(), 2);
+    let text = "[authentication]\nquarantine = \"mark\"\nexcept-from = []\nseal = \"example.org\"\n\
+                [[dkim]]\ndomain = \"example.org\"\nselector = \"s1\"\nkey = \"s1.pem\"\n";
+    let config = Config::parse(Path::new("test.toml"), &format!("{LEAST}{text}")).unwrap();
+    assert!(!config.authentication.hold && config.authentication.except_from.is_empty());
+    assert_eq!(config.dkim[0].key, Path::new("s1.pem"));
+    check(
+        "[authentication]\nseal = \"example.org\"",
+        "test.toml:3: authentication.seal: there is no [[dkim]] for example.org",
+    );
+    check(
+        "[[dkim]]\ndomain = \"example.org\"\nselector = \"a b\"\nkey = \"k\"",
+        "test.toml:4: dkim[0].selector: a selector is a name of letters, digits and hyphens",
+    );
+}
+
+#[test]
 fn a_fault_names_line_key_and_nearest_key() {
     check(
         "hostnam = 1",

@@ -86,6 +86,8 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("tls", same(&old.tls, &new.tls)),
         ("limits", same(&old.limits, &new.limits)),
         ("logins", same(&old.logins, &new.logins)),
+        ("authentication", same(&old.authentication, &new.authentication)),
+        ("dkim", same(&old.dkim, &new.dkim)),
         ("dns", same(&old.dns, &new.dns)),
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),

@@ -35,11 +35,16 @@ impl World {
 
     /// The same, with changes to its configuration.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_in(Zone::default(), change).await
+    }
+
+    /// The same, in a world with names.
+    pub(crate) async fn start_in(zone: Zone, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path().join("lmtp.sock"));
         change(&mut config);
 
-        let resolver = Resolver::zone(Zone::default());
+        let resolver = Resolver::zone(zone);
         let mut settings = queue::Config::new(folder.path().join("queue"));
         settings.limits = queue::Limits::small();
         let (queue, _) = Queue::open(settings).await.unwrap();
@@ -166,6 +171,7 @@ fn config(socket: PathBuf) -> Config {
             users: Arc::new(Users::new([alice], None, [0; 32])),
             relay_from: Networks::default(),
         },
+        authentication: inbound::Authentication::default(),
         limits: inbound::Limits {
             wrong_password: Duration::from_millis(1),
             ..inbound::Limits::default()
