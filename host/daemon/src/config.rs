@@ -262,6 +262,8 @@ pub(crate) struct Queue {
     pub(crate) free_space: u64,
     /// The same for inodes.
     pub(crate) free_inodes: u64,
+    /// Every message stays until it is released.
+    pub(crate) hold: bool,
 }
 
 /// `[delivery]`

@@ -216,6 +216,7 @@ pub(crate) fn queue(config: &Config) -> queue::Config {
     queue.limits.sender_octets = settings.max_octets_per_sender;
     queue.limits.free_octets = settings.free_space;
     queue.limits.free_inodes = settings.free_inodes;
+    queue.hold = settings.hold.then(|| "configuration".to_owned());
     queue.per_destination = config.delivery.connections_per_destination;
     queue.workers = delivery::Limits::default().attempts;
     queue

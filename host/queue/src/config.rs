@@ -19,6 +19,8 @@ pub struct Config {
     /// Deliveries in hand at once, of all destinations: as many as there are workers. When they are scarce, each destination
     /// gets fewer.
     pub workers: usize,
+    /// The name of the hold on every message that is accepted. `None`: no hold but what policy and operators say.
+    pub hold: Option<String>,
     /// Messages being routed or delivered at once. All others are a few dozen octets of memory each.
     pub active: usize,
 }
@@ -34,6 +36,7 @@ impl Config {
             // RFC 5321 §4.5.4.1 advises against many simultaneous connections to one host; Postfix has 20 as well.
             per_destination: 20,
             workers: 500,
+            hold: None,
             active: 2000,
         }
     }

@@ -113,9 +113,10 @@ impl Queue {
 
     /// Accepts a message. It is on stable storage when this returns `Ok`; when it returns an error, it is not accepted
     /// and will not appear (unless the disk failed twice in a row and the machine stops before it works again).
-    pub async fn commit(&self, draft: Draft, accept: Accept) -> Result<Receipt, Error> {
+    pub async fn commit(&self, draft: Draft, mut accept: Accept) -> Result<Receipt, Error> {
         let shared = &self.shared;
         shared.gauge.check_disk()?;
+        accept.hold = accept.hold.take().or_else(|| shared.config.hold.clone());
         let tells = match accept.notice_of {
             Some(of) => self.tells(of).await,
             None => None,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use message::{Body, Octets};
 use queue::disk::SimulatedDisk;
-use queue::{Clock, Delivery, Filter, NoticeKind, Outcome, Priority, RecipientState, Routing};
+use queue::{
+    Clock, Config, Delivery, Filter, NoticeKind, Outcome, Priority, RecipientState, Routing,
+};
 
 use support::*;
 
@@ -388,6 +390,24 @@ async fn members_of_an_alias_of_an_alias_are_seen_by_their_deliveries() {
     }
     paths.sort();
     assert_eq!(paths, ["a@one.test", "b@two.test", "c@three.test", "d@four.test", "z@zero.test"]);
+    queue.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_holds_everything_delivers_what_is_released() {
+    let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+    let config = Config { hold: Some("configuration".to_owned()), ..config() };
+    let (queue, _) = open_with(config, &disk, &clock).await;
+    queue.set_router(Arc::new(TestRouter::default()));
+    for number in 0..2 {
+        send(&queue, number, &["u@one.test"], b"x").await.unwrap();
+    }
+    assert!(next_within(&queue, SECOND).await.is_none());
+    assert_eq!(queue.release(Filter::id(id(1))).await.unwrap(), 1);
+    let delivery = next_within(&queue, SECOND).await.expect("the one that was released");
+    assert_eq!(delivery.message.id, id(1));
+    delivery.finish(vec![(0, delivered())]).await.unwrap();
+    assert!(next_within(&queue, SECOND).await.is_none());
     queue.shutdown().await;
 }
 

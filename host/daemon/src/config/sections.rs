@@ -369,6 +369,7 @@ fn queue(section: Option<Reader<'_>>) -> Queue {
         max_octets_per_sender: limits.sender_octets,
         free_space: limits.free_octets,
         free_inodes: limits.free_inodes,
+        hold: false,
     };
     let Some(section) = section else { return queue };
     let general = schedule(&section, &schedule_of(&queue));
@@ -379,6 +380,7 @@ fn queue(section: Option<Reader<'_>>) -> Queue {
     queue.delay_notice = general.delay_notice_after.unwrap_or(queue.delay_notice);
     queue.schedules =
         section.tables("schedule").into_iter().filter_map(|one| domains(one, &general)).collect();
+    queue.hold = section.get_or("hold", queue.hold);
     queue.max_messages = section.get_or("max-messages", queue.max_messages);
     queue.max_octets = section.get_or("max-octets", ByteSize(queue.max_octets)).0;
     queue.max_messages_per_sender =
