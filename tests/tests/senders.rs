@@ -154,7 +154,7 @@ fn smtplib_sends_over_starttls() {
 fn submission(role: &str) -> Gatepost {
     let hash = Gatepost::hash("secret");
     Setup::new()
-        .with(&format!("[[user]]\nname = \"alice@example.test\"\npassword = \"{hash}\""))
+        .with(&format!("[[user]]\nname = \"alice@example.test\"\npassword = \"{hash}\"\nmay-send-as = [\"@client.example\"]"))
         .listener(role, role)
         .start()
 }
