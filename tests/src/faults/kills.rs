@@ -1,7 +1,8 @@
 //! `kill -9` under load: nothing acknowledged is lost, and only what was in flight comes twice.
 //!
-//! In flight at a kill is, from outside: the last message of each connection to the next host, because the next one is
-//! begun only when its outcome is recorded; and what one process may write into mailboxes at once.
+//! In flight at a kill is, from outside: the last message of each connection to the next host, and the one before it,
+//! whose outcome may still be on its way to the disk while the connection carries the next; and what one process may
+//! write into mailboxes at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use crate::place::within;
 /// What the rounds showed.
 #[derive(Debug, Default)]
 struct Doubles {
-    /// Messages that came twice though they weren't the last of their connection.
+    /// Messages that came twice though they weren't among the last two of their connection.
     beyond: usize,
     /// The most that one kill repeated, at the next host and in mailboxes.
     most_there: usize,
@@ -89,14 +90,15 @@ fn start(server: &mut OurServer, ledger: &Ledger) -> Duration {
 fn empty(server: &mut OurServer, next: &NextHost, ledger: &Ledger, doubles: &mut Doubles) {
     within(PATIENCE, "an empty queue", || (server.queued() == 0).then_some(()));
     let taken = next.sink.take();
-    let mut last = HashMap::new();
+    let mut last: HashMap<_, [usize; 2]> = HashMap::new();
     for (index, one) in taken.iter().enumerate() {
-        last.insert(one.connection, index);
+        let seen = last.entry(one.connection).or_insert([index; 2]);
+        *seen = [seen[1], index];
     }
     let mut copies: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
     for (index, one) in taken.iter().enumerate() {
         if let Some(number) = ledger.arrive(Place::There, &one.content) {
-            copies.entry(number).or_default().push(last[&one.connection] == index);
+            copies.entry(number).or_default().push(last[&one.connection].contains(&index));
         }
     }
     let mut there = 0;
