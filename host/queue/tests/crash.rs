@@ -112,6 +112,11 @@ async fn receive_one(queue: &Queue, ledger: &Shared, seed: u64, number: u32) {
 async fn deliver(queue: &Queue, ledger: &Shared, seed: u64, most: usize) {
     for _ in 0..most {
         let Some(delivery) = next_within(queue, Duration::from_secs(1)).await else { return };
+        // A machine that stopped delivers nothing, whatever the load would do next.
+        let machine = ledger.lock().unwrap().machine.clone();
+        if machine.is_some_and(|machine| machine.is_stopped()) {
+            return;
+        }
         let id = delivery.message.id;
         {
             let ledger = ledger.lock().unwrap();
