@@ -144,7 +144,8 @@ queue_run_delay = 5s
     )
 }
 
-fn master_cf(address: &str) -> String {
+/// The services of a Postfix without chroot that listens on `address`.
+pub(crate) fn master_cf(address: &str) -> String {
     format!(
         "{address} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use policy::{BreakerConfig, CompilerLimits, PluginLimits};
 use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
+use toml::Spanned;
 use toml::de::DeTable;
 
 pub(crate) use self::authentication::{Authentication, DkimKey};
@@ -383,10 +384,7 @@ impl Config {
     /// All faults, in the order of the text.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
         let source = Source::new(file, text);
-        let (table, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
-            source.fault(error.span().map_or(0, |span| span.start), "", error.message());
-        }
+        let table = table(&source, text);
         let config = sections::read(&Reader::root(&source, table.get_ref()), file);
         match (config, source.into_faults()) {
             (Some(config), faults) if faults.is_empty() => config.with_users_file(),
@@ -406,10 +404,7 @@ impl Config {
             Err(error) => return Err(fault(format!("can't read this file: {error}"))),
         };
         let source = Source::new(&file, &text);
-        let (table, errors) = DeTable::parse_recoverable(&text);
-        for error in &errors {
-            source.fault(error.span().map_or(0, |span| span.start), "", error.message());
-        }
+        let table = table(&source, &text);
         self.users.extend(sections::users(&Reader::root(&source, table.get_ref())));
         let mut names = BTreeSet::new();
         for user in &self.users {
@@ -425,4 +420,13 @@ impl Config {
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.data.join(name)
     }
+}
+
+/// The table of a file; where the text is no TOML, that is a fault of the file.
+fn table<'a>(source: &Source, text: &'a str) -> Spanned<DeTable<'a>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        source.fault(error.span().map_or(0, |span| span.start), "", error.message());
+    }
+    table
 }

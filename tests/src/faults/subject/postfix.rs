@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::foreign::{Ground, Recipe, folder_of, version, word, words};
 use crate::foreign::find;
+use crate::postfix::master_cf;
 use crate::process::run;
 
 /// How it is run.
@@ -17,7 +18,8 @@ pub fn recipe(ground: &Ground<'_>) -> Recipe {
     let user = user.stdout.trim().parse().expect("a number");
     folder_of(&ground.work.join("data"), user);
     fs::write(conf.join("main.cf"), main_cf(ground, &queue)).expect("main.cf");
-    fs::write(conf.join("master.cf"), master_cf(ground.port)).expect("master.cf");
+    fs::write(conf.join("master.cf"), master_cf(&format!("127.0.0.1:{}", ground.port)))
+        .expect("master.cf");
     let postfix = find("postfix").expect("postfix is installed");
     run(&postfix, ["-c", &word(&conf), "check"]).expect_success("postfix check");
     let daemons = run(&find("postconf").expect("postconf"), ["-d", "-h", "daemon_directory"]);
@@ -63,31 +65,6 @@ relayhost = [127.0.0.1]:{next}
 minimal_backoff_time = 2s
 maximal_backoff_time = 2s
 queue_run_delay = 2s
-"
-    )
-}
-
-fn master_cf(port: u16) -> String {
-    format!(
-        "127.0.0.1:{port} inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-proxymap unix - - n - - proxymap
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-showq unix n - n - - showq
-tlsmgr unix - - n 1000? 1 tlsmgr
-flush unix n - n 1000? 0 flush
 "
     )
 }
