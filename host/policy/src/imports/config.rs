@@ -19,15 +19,17 @@ impl Host for Guest {
 
 fn find(config: &Value, key: &str) -> Option<String> {
     // A key that itself holds a dot wins over the path.
-    let value = config
-        .get(key)
-        .or_else(|| key.split('.').try_fold(config, |table, part| table.get(part)))?;
+    let value = config.get(key).or_else(|| key.split('.').try_fold(config, step))?;
     Some(match value {
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             value.to_string()
         }
     })
+}
+
+fn step<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
+    value.as_array().map_or_else(|| value.get(part), |list| list.get(part.parse::<usize>().ok()?))
 }
 
 #[cfg(test)]
@@ -41,12 +43,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_reach_into_tables() {
+    fn keys_reach_into_tables_and_lists() {
         check("a", Some("text"));
         check("n", Some("5"));
         check("t.b", Some("true"));
         check("t.l", Some(r#"[1,"x"]"#));
         check("x.y", Some("dotted"));
+        check("t.l.0", Some("1"));
+        check("t.l.1", Some("x"));
+        check("t.l.2", None);
+        check("t.l.x", None);
         check("t.none", None);
         check("a.b", None);
         check("", None);

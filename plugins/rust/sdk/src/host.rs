@@ -75,8 +75,8 @@ impl Host {
         config::read(&self.services.config_json())
     }
 
-    /// One value of the plugin's table by its dotted key: numbers and truth values as text, tables
-    /// and lists as JSON.
+    /// One value of the plugin's table by its dotted key, in which a number is a place in a list:
+    /// numbers and truth values as text, tables and lists as JSON.
     ///
     /// ```
     /// let world = gatepost_plugin::test::World::new().config(serde_json::json!({ "a": { "b": 1 } }));

@@ -209,8 +209,12 @@ impl World {
     }
 
     pub(crate) fn config_value(&self, key: &str) -> Option<String> {
+        fn step<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
+            let list = value.as_array();
+            list.map_or_else(|| value.get(part), |list| list.get(part.parse::<usize>().ok()?))
+        }
         let state = self.0.borrow();
-        let value = key.split('.').try_fold(state.config.as_ref()?, |value, key| value.get(key))?;
+        let value = key.split('.').try_fold(state.config.as_ref()?, step)?;
         Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
