@@ -1,8 +1,12 @@
 //! The canonical forms of header fields and bodies (RFC 6376 §3.4), and the digest of a body while it streams by.
+//!
+//! Fields are mail-auth's. Bodies are not: mail-auth 0.13 keeps lines of white space at the end of a relaxed body
+//! (RFC 6376 §3.4.4 drops them) and drops every bare CR, and misses 7 of 44 cases of the suite `dkim-canonicalisation` by it.
 
 use std::io;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
+use mail_auth::dkim::Canonicalization;
 use message::{Field, Octets};
 
 /// A canonical form.
@@ -31,49 +35,35 @@ impl Form {
 
     /// The canonical form of a field, with its CRLF.
     pub(crate) fn field(self, field: Field<'_>) -> Vec<u8> {
-        match self {
-            Self::Simple => with_line_end(field.raw().to_vec()),
-            Self::Relaxed => with_line_end(relaxed(field.name(), field.raw_value())),
+        let (name, value) = halves(field);
+        let mut canonical = self.canonical(name, value);
+        if !canonical.ends_with(b"\r\n") {
+            canonical.extend_from_slice(b"\r\n");
         }
+        canonical
     }
 
     /// The canonical form of the signature's own field, whose value is given with `b=` cut out: without CRLF (RFC 6376 §3.7).
     pub(crate) fn own_field(self, field: Field<'_>, value: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Simple => {
-                let front = field.raw().len() - field.raw_value().len();
-                let line_end = field.raw().len() - without_line_end(field.raw()).len();
-                [&field.raw()[..front - line_end], value].concat()
-            }
-            Self::Relaxed => relaxed(field.name(), value),
-        }
+        self.canonical(halves(field).0, value)
+    }
+
+    fn canonical(self, name: &[u8], value: &[u8]) -> Vec<u8> {
+        let form = match self {
+            Self::Simple => Canonicalization::Simple,
+            Self::Relaxed => Canonicalization::Relaxed,
+        };
+        let mut canonical = Vec::with_capacity(name.len() + value.len() + 3);
+        form.canonicalize_headers(std::iter::once((name, value)), &mut canonical);
+        canonical
     }
 }
 
-/// RFC 6376 §3.4.2: the name in lower case, the value on one line, white space as one space, none at the ends.
-fn relaxed(name: &str, value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len() + value.len() + 3);
-    out.extend(name.bytes().map(|octet| octet.to_ascii_lowercase()));
-    out.push(b':');
-    let words = value.split(|octet| is_space(*octet) || matches!(octet, b'\r' | b'\n'));
-    for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
-        if index > 0 {
-            out.push(b' ');
-        }
-        out.extend_from_slice(word);
-    }
-    out
-}
-
-fn with_line_end(mut line: Vec<u8>) -> Vec<u8> {
-    if !line.ends_with(b"\r\n") {
-        line.extend_from_slice(b"\r\n");
-    }
-    line
-}
-
-fn without_line_end(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")).unwrap_or(line)
+/// What stands before the colon of a field, and behind it.
+fn halves(field: Field<'_>) -> (&[u8], &[u8]) {
+    let raw = field.raw();
+    let colon = raw.iter().position(|octet| *octet == b':').unwrap_or(raw.len());
+    (&raw[..colon], raw.get(colon + 1..).unwrap_or_default())
 }
 
 fn is_space(octet: u8) -> bool {

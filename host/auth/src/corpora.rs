@@ -6,6 +6,7 @@ mod dkim;
 mod dkimpy;
 mod dmarc;
 mod fields;
+mod library;
 mod spf;
 mod spoofing;
 
@@ -132,7 +133,7 @@ impl World {
         world
     }
 
-    fn answer(&self, name: &str, kind: Kind) -> Result<Answer, DnsError> {
+    pub(crate) fn answer(&self, name: &str, kind: Kind) -> Result<Answer, DnsError> {
         let mut name = canonical(name);
         for _ in 0..8 {
             let Some(entries) = self.names.get(&name) else {

@@ -16,7 +16,8 @@ use crate::author::Authors;
 use crate::limits::Limits;
 use crate::outcome::{Dkim, DkimResult, Dmarc, DmarcPolicy, DmarcResult, Spf, SpfResult};
 use crate::verify::Discovery;
-use discover::{Discovered, Walker};
+use discover::Discovered;
+pub(crate) use discover::Walker;
 
 /// What may speak for an author.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

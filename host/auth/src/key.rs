@@ -1,16 +1,19 @@
 //! Keys: public ones from the DNS (RFC 6376 §3.6.1, RFC 8463 §4), private ones of our own.
+//!
+//! Signatures are verified by mail-auth. Its private keys can be neither made nor written out again, so ours are aws-lc's,
+//! which mail-auth signs and verifies with, too.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ED25519, Ed25519KeyPair, KeyPair, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
-    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mail_auth::common::parse::TxtRecordParser;
+use mail_auth::common::verify::DomainKey;
 
 /// A way to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,23 +48,27 @@ impl Algorithm {
 }
 
 /// A public key that has the form of one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct PublicKey {
     algorithm: Algorithm,
-    octets: Vec<u8>,
+    key: Arc<DomainKey>,
     bits: usize,
 }
 
 impl PublicKey {
     /// The octets of `p=`: for RSA a SubjectPublicKeyInfo or an RSAPublicKey (RFC 6376 erratum 3017), for Ed25519 32
     /// octets (RFC 8463 §4.2).
-    pub(crate) fn new(algorithm: Algorithm, octets: Vec<u8>) -> Option<Self> {
+    pub(crate) fn new(algorithm: Algorithm, octets: &[u8]) -> Option<Self> {
+        // mail-auth has no other way to a key than by a record. This one is ours: what strangers wrote was read before.
+        let record = format!("k={}; p={}", algorithm.key_type(), STANDARD.encode(octets));
+        let key = DomainKey::parse(record.as_bytes()).ok()?;
         let bits = match algorithm {
-            Algorithm::RsaSha256 => rsa_bits(&octets)?,
+            // In whole octets; what is no key has none.
+            Algorithm::RsaSha256 => Some(key.p.public_key_bits()).filter(|bits| *bits > 0)?,
             Algorithm::Ed25519Sha256 if octets.len() == 32 => 256,
             Algorithm::Ed25519Sha256 => return None,
         };
-        Some(Self { algorithm, octets, bits })
+        Some(Self { algorithm, key: Arc::new(key), bits })
     }
 
     pub(crate) fn bits(&self) -> usize {
@@ -70,18 +77,17 @@ impl PublicKey {
 
     /// Whether the signature is one of this data.
     pub(crate) fn verifies(&self, data: &[u8], signature: &[u8]) -> bool {
-        match self.algorithm {
-            Algorithm::RsaSha256 => {
-                let scheme = &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY;
-                UnparsedPublicKey::new(scheme, &self.octets).verify(data, signature).is_ok()
-            }
-            Algorithm::Ed25519Sha256 => {
-                let digest = sha256(data);
-                UnparsedPublicKey::new(&ED25519, &self.octets)
-                    .verify(digest.as_ref(), signature)
-                    .is_ok()
-            }
-        }
+        let algorithm = match self.algorithm {
+            Algorithm::RsaSha256 => mail_auth::common::crypto::Algorithm::RsaSha256,
+            Algorithm::Ed25519Sha256 => mail_auth::common::crypto::Algorithm::Ed25519Sha256,
+        };
+        self.key.p.verify_bytes(data, signature, algorithm).is_ok()
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({}, {} bits)", self.algorithm.as_str(), self.bits)
     }
 }
 
@@ -261,50 +267,6 @@ fn pem(text: &str) -> Option<(&str, Vec<u8>)> {
     STANDARD.decode(body).ok().map(|der| (label, der))
 }
 
-/// Bits of the modulus of an RSA key: RSAPublicKey (RFC 8017 §A.1.1), or within a SubjectPublicKeyInfo (RFC 5280 §4.1).
-fn rsa_bits(der: &[u8]) -> Option<usize> {
-    let (sequence, rest) = element(der, SEQUENCE)?;
-    if !rest.is_empty() {
-        return None;
-    }
-    let modulus = match element(sequence, INTEGER) {
-        Some((modulus, _)) => modulus,
-        None => {
-            let (_, key) = element(sequence, SEQUENCE)?;
-            let (bits, _) = element(key, BIT_STRING)?;
-            // The first octet counts bits that are not used: none.
-            let (inner, _) = element(bits.strip_prefix(&[0])?, SEQUENCE)?;
-            element(inner, INTEGER)?.0
-        }
-    };
-    let leading = modulus.iter().position(|octet| *octet != 0)?;
-    let bits = (modulus.len() - leading) * 8;
-    Some(bits - modulus[leading].leading_zeros() as usize)
-}
-
-/// The contents of the DER element that the octets begin with, and what follows it.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = der.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    if *first != tag {
-        return None;
-    }
-    let (length, rest) = match *length {
-        short @ ..=0x7f => (usize::from(short), rest),
-        // Two octets say up to 65,535: no key is longer.
-        count @ 0x81..=0x82 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(count - 0x80))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::io::Write;
@@ -350,7 +312,7 @@ pub(crate) mod tests {
             let again = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
             assert_eq!(again.public().unwrap(), key.public().unwrap());
             let public = STANDARD.decode(key.public().unwrap()).unwrap();
-            let public = PublicKey::new(algorithm, public).unwrap();
+            let public = PublicKey::new(algorithm, &public).unwrap();
             assert_eq!(public.bits(), bits);
             let signature = again.sign(b"data").unwrap();
             assert_eq!(signature.len(), again.signature_length());
@@ -362,7 +324,7 @@ pub(crate) mod tests {
     #[test]
     fn octets_that_are_no_key_are_none() {
         let check = |algorithm, octets: &[u8]| {
-            assert!(PublicKey::new(algorithm, octets.to_vec()).is_none(), "{octets:?}");
+            assert!(PublicKey::new(algorithm, octets).is_none(), "{octets:?}");
         };
         check(Algorithm::Ed25519Sha256, &[0; 31]);
         for octets in [

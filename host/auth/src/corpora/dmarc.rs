@@ -9,7 +9,7 @@ use crate::name;
 use crate::outcome::Dmarc;
 use crate::verify::Discovery;
 
-fn world(zone: &Value) -> World {
+pub(super) fn world(zone: &Value) -> World {
     let mut world = World::default();
     for (name, types) in zone.as_object().unwrap() {
         world.exists(name);

@@ -39,14 +39,14 @@ fn the_suite_of_openspf_is_met() {
     }
 }
 
-fn scenario_tests(tests: &Value) -> Vec<&Value> {
+pub(super) fn scenario_tests(tests: &Value) -> Vec<&Value> {
     match tests {
         Value::Object(map) => map.values().collect(),
         other => list(other).iter().collect(),
     }
 }
 
-fn world(zone: &Value) -> World {
+pub(super) fn world(zone: &Value) -> World {
     let mut world = World::default();
     for (name, entries) in zone.as_object().unwrap() {
         world.exists(name);
@@ -80,7 +80,7 @@ fn answer(world: &World, case: &Value) -> Answer {
     runtime().block_on(check(&world.resolver(), &Limits::default(), &question))
 }
 
-fn conforms(answer: &Answer, case: &Value) -> bool {
+pub(super) fn conforms(answer: &Answer, case: &Value) -> bool {
     let conforming = list(&case["results"]).iter().any(|one| one == answer.result.as_str());
     let explained = match case["explanation"].as_str() {
         None => true,

@@ -81,7 +81,7 @@ pub(super) fn parse(text: &[u8], algorithm: Algorithm, limits: &Limits) -> Resul
         return Err(Fault::permanent("the key was revoked"));
     }
     let octets = LENIENT.decode(written).map_err(|_| Fault::permanent("the key is no Base64"))?;
-    let public = PublicKey::new(algorithm, octets)
+    let public = PublicKey::new(algorithm, &octets)
         .ok_or_else(|| Fault::permanent("the key is no key of its type"))?;
     let flag = |wanted: &str| {
         tags.get("t").is_some_and(|flags| colon_list(flags).any(|one| one == wanted))

@@ -19,7 +19,7 @@ pub(super) struct Discovered {
 }
 
 /// Looks records up, in one of the two ways.
-pub(super) struct Walker<'a> {
+pub(crate) struct Walker<'a> {
     resolver: &'a Resolver,
     discovery: Discovery,
 }
@@ -33,7 +33,7 @@ enum Published {
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(resolver: &'a Resolver, discovery: Discovery) -> Self {
+    pub(crate) fn new(resolver: &'a Resolver, discovery: Discovery) -> Self {
         Self { resolver, discovery }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether a domain is close enough to the author's (RFC 9989 §4.4).
-    pub(super) async fn aligns(
+    pub(crate) async fn aligns(
         &self,
         domain: &str,
         author: &str,
