@@ -7,6 +7,7 @@ mod dkimpy;
 mod dmarc;
 mod fields;
 mod library;
+mod reports;
 mod spf;
 mod spoofing;
 

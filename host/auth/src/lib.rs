@@ -16,6 +16,7 @@ mod key;
 mod limits;
 mod name;
 mod outcome;
+pub mod report;
 pub mod results;
 pub mod spf;
 pub mod srs;
