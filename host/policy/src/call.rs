@@ -202,6 +202,12 @@ impl Instance {
         Arc::ptr_eq(&self.store.data().core, core)
     }
 
+    /// Octets of linear memory and tables that it has now.
+    pub(crate) fn memory(&self) -> usize {
+        let guest = self.store.data();
+        guest.memory.taken(guest.core.limits.memory)
+    }
+
     /// Waits for a slot, makes an instance in it, and runs `configure`.
     async fn make(core: &Arc<Core>) -> Result<Box<Self>, Failure> {
         let (mut instance, registration) = Self::bare(core).await?;

@@ -33,6 +33,13 @@ impl Desk {
         Self { chain, instances: Vec::new() }
     }
 
+    /// The live instances: the plugin, and the octets of memory that it has.
+    pub(crate) fn memory(&self) -> Vec<(Arc<str>, usize)> {
+        let live = self.instances.iter().zip(&self.chain.cores);
+        live.filter_map(|(instance, core)| Some((core.name.clone(), instance.as_ref()?.memory())))
+            .collect()
+    }
+
     /// Gives all instances back.
     pub(crate) fn release(&mut self) {
         self.instances = Vec::new();

@@ -174,6 +174,13 @@ pub(crate) struct Memory {
     table_elements: usize,
 }
 
+impl Memory {
+    /// How much of the limit is used.
+    pub(crate) fn taken(&self, limit: usize) -> usize {
+        limit.saturating_sub(self.octets)
+    }
+}
+
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,

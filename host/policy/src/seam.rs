@@ -54,6 +54,11 @@ impl Asker {
         &self.core.name
     }
 
+    /// The content that goes with a question of `http.send-content`.
+    pub fn content(&self) -> Option<&Arc<ContentView>> {
+        self.content.as_ref()
+    }
+
     /// SHA-256 of its component, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.core.digest

@@ -178,6 +178,11 @@ impl Session {
         self.desk.release();
     }
 
+    /// The live instances of this session: each plugin with the octets of memory that it has.
+    pub fn memory(&self) -> Vec<(Arc<str>, usize)> {
+        self.desk.memory()
+    }
+
     /// Gives the instances back; the next stage makes new ones. For a session that is idle between transactions.
     pub fn release(&mut self) {
         self.desk.release();
