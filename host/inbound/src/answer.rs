@@ -86,6 +86,9 @@ impl Session {
         };
         let mut transaction =
             Transaction::new(policy::Transaction::new(id, reverse_path, parameters), now(), draft);
+        if let Some(results) = self.made_up_results() {
+            transaction.policy.spf.clone_from(&results.spf);
+        }
         let qualified = rules::check_sender_is_qualified(&transaction.policy.reverse_path);
         if let (true, Err(reply)) = (self.entrance.config.role.is_submission(), qualified) {
             transaction.note_rule(Stage::Mail, "sender-domain", None, &reply);
@@ -283,6 +286,7 @@ impl Session {
             _ => fate,
         };
         counters::transaction(fate);
+        self.show_end(&transaction, fate, reply.as_ref());
         let entry = transaction.into_entry(Ending {
             before: self.policy.trace(),
             fate,

@@ -179,7 +179,8 @@ async fn ask(
             transaction.began,
         ));
     }
-    let content = Arc::new(ContentView::new(header.clone(), draft.octets()));
+    let content = ContentView::new(header.clone(), draft.octets());
+    let content = Arc::new(session.made_up(content, transaction));
     session.tell_client_name().await;
     let ruling = session.policy.data(&mut transaction.policy, content).await;
     wait(ruling.delay).await;

@@ -23,6 +23,7 @@ use crate::counters;
 use crate::house::{Entrance, House};
 use crate::listener::Phase;
 use crate::refusal;
+use crate::simulate::Simulated;
 use crate::transaction::{Fate, Transaction};
 use crate::users::Users;
 
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     ending: &'static str,
     /// A transaction that the machine ended, until the reply to its client tells how.
     gone: Option<Transaction>,
+    /// Present if the client is made up.
+    pub(crate) simulated: Option<Box<Simulated>>,
     stream: Option<Stream>,
     phase: watch::Receiver<Phase>,
     /// When this session must be over, once the server drains.
@@ -125,6 +128,7 @@ impl Session {
             transaction: None,
             ending: "quit",
             gone: None,
+            simulated: None,
             stream: Some(stream),
             phase,
             until: None,
@@ -165,6 +169,7 @@ impl Session {
             drop(self.stream.take());
             if how != "error" && !self.entrance.config.role.is_injection() {
                 self.policy.disconnect(how).await;
+                self.show();
             }
             counters::session_ended(&self.entrance.config.name, began.elapsed());
         }
@@ -184,6 +189,7 @@ impl Session {
                 Some(Output::Ask(question)) => {
                     self.tell_gone(b"");
                     let answer = self.decide(question).await;
+                    self.show();
                     if matches!(answer, Answer::Disconnect(_) | Answer::Drop) {
                         self.ending = "refused";
                     }
@@ -353,6 +359,11 @@ pub(crate) struct ClientName {
 }
 
 impl ClientName {
+    /// One that need not be looked up, or is not there.
+    pub(crate) fn known(known: Option<String>) -> Self {
+        Self { task: None, known }
+    }
+
     fn look_up(house: &House, role: Role, peer: &Peer) -> Self {
         let (Some(ip), Role::Mx) = (peer.ip(), role) else {
             return Self { task: None, known: None };
