@@ -16,12 +16,47 @@ fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = here.join("../..").canonicalize().expect("the workspace is two folders up");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for watched in ["plugins/rust", "wit", "Cargo.lock"] {
+    for watched in ["plugins/rust", "plugins/templates", "wit", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
     let target_dir = target_dir(&out);
     build(&root, &target_dir);
     list(&target_dir.join(TARGET).join("plugin"), &out);
+    // What `gatepost plugin new` writes.
+    embed(&root.join("plugins/templates"), &[], &out.join("templates.rs"));
+    embed(&root.join("wit"), &["released", "README.md"], &out.join("contract.rs"));
+    embed(&root.join("plugins/rust/sdk"), &["tests", "Cargo.toml"], &out.join("kit.rs"));
+}
+
+/// Lists the files below a folder with their octets, but for some, as an array for `include!`.
+fn embed(folder: &Path, without: &[&str], list: &Path) {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        let entries =
+            fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display()));
+        for entry in entries {
+            let path = entry.expect("the folder can be read").path();
+            let relative = path.strip_prefix(folder).expect("it lies in the folder");
+            let is_made = relative.iter().any(|part| part == "target" || part == "node_modules");
+            if is_made || without.iter().any(|name| relative == Path::new(name)) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push((relative.to_str().expect("our names are text").to_owned(), path));
+            }
+        }
+    }
+    files.sort();
+    let mut code = String::from("&[\n");
+    for (name, path) in files {
+        writeln!(code, "    ({name:?}, include_bytes!({path:?}).as_slice()),")
+            .expect("a String takes all");
+    }
+    code.push_str("]\n");
+    fs::write(list, code).expect("OUT_DIR can be written");
 }
 
 /// `target/plugins`, so that every profile of the server shares one build of the plugins.

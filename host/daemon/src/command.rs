@@ -7,6 +7,7 @@ mod plugin;
 mod queue;
 mod run;
 mod send;
+mod simulate;
 mod user;
 mod why;
 
@@ -46,6 +47,8 @@ enum Command {
     Plugin(plugin::Plugin),
     /// Say what each stage and plugin decided for a message, and why
     Why(why::Why),
+    /// Play a session that is made up, and show what every rule and plugin decides; nothing is queued
+    Simulate(Box<simulate::Simulate>),
     /// Make keys for our signature, and show their DNS records
     Dkim(dkim::Dkim),
     /// Add, change, list and remove those who may log in
@@ -73,6 +76,7 @@ impl Line {
             Command::Send(send) => send.run(),
             Command::Plugin(plugin) => plugin.run(),
             Command::Why(why) => why.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::Dkim(dkim) => dkim.run(),
             Command::User(user) => user.run(),
             Command::Compile(compile) => compile.run(),
@@ -110,9 +114,20 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-fn say_error(line: &str) {
+pub(crate) fn say_error(line: &str) {
     // Who closed stderr does not want to know.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Where compiled plugins are kept for commands that touch no server: below the user's cache, if there is one.
+fn cache() -> Option<PathBuf> {
+    let of_user = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(of_user)?;
+    let folder = base.join("gatepost");
+    let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+        .recursive(true)
+        .create(&folder);
+    made.is_ok().then_some(folder)
 }
 
 /// `1 fault`, `2 faults`.

@@ -4,12 +4,12 @@
 //! `config/` show them at work.
 
 mod authentication;
-mod plugins;
-mod reader;
+pub(crate) mod plugins;
+pub(crate) mod reader;
 mod sections;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -423,7 +423,7 @@ impl Config {
 }
 
 /// The table of a file; where the text is no TOML, that is a fault of the file.
-fn table<'a>(source: &Source, text: &'a str) -> Spanned<DeTable<'a>> {
+pub(crate) fn table<'a>(source: &Source, text: &'a str) -> Spanned<DeTable<'a>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         source.fault(error.span().map_or(0, |span| span.start), "", error.message());

@@ -7,6 +7,7 @@ mod config;
 mod house;
 mod log;
 mod metrics;
+mod scenario;
 mod wiring;
 
 use std::process::ExitCode;

@@ -1,4 +1,13 @@
-//! `gatepost plugin`: what is loaded.
+//! `gatepost plugin`: what is loaded, and the workbench for those who write plugins.
+
+mod bench;
+mod build;
+mod check;
+mod new;
+mod project;
+mod subject;
+mod template;
+mod test;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -23,6 +32,16 @@ enum Action {
     List,
     /// List the plugins that come with the server
     Bundled,
+    /// Begin a plugin: a small project that builds as it stands
+    New(new::New),
+    /// Build a project with the tools of its language
+    Build(build::Build),
+    /// Look at a component: does it fit the contract, and what will it need
+    Check(check::Check),
+    /// Play scenarios
+    Test(test::Test),
+    /// Measure time and memory of each stage
+    Bench(bench::Bench),
 }
 
 impl Plugin {
@@ -31,6 +50,11 @@ impl Plugin {
             Action::Bundled => {
                 crate::bundled::names().for_each(|name| say(&format!("bundled:{name}")))
             }
+            Action::New(new) => new.run()?,
+            Action::Build(build) => build.run()?,
+            Action::Check(check) => check.run()?,
+            Action::Test(test) => test.run()?,
+            Action::Bench(bench) => bench.run()?,
             Action::List => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let config = self.at.load()?;

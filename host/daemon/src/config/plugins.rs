@@ -94,7 +94,7 @@ fn check_component(section: &Reader<'_>, component: Option<&Component>) {
     }
 }
 
-fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
+pub(crate) fn grants(section: Option<Reader<'_>>, tables: &[Table]) -> Grants {
     let Some(section) = section else { return Grants::default() };
     let hosts: Vec<Text<HttpHost>> = section.get_or("http", Vec::new());
     let edits: Vec<Text<EditGrant>> = section.get_or("edit", Vec::new());
@@ -158,7 +158,7 @@ impl Value for Names {
     }
 }
 
-fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
+pub(crate) fn plugin_limits(section: Option<Reader<'_>>) -> PluginLimits {
     let default = PluginLimits::default();
     let Some(section) = section else { return default };
     let octets = |key, default: usize| {

@@ -68,6 +68,13 @@ impl Source {
     }
 }
 
+/// A value that may be written in several ways.
+pub(crate) enum Node<'a> {
+    Table(Reader<'a>),
+    List(Vec<Self>),
+    Plain(&'a DeValue<'a>),
+}
+
 /// One table. Every key that is asked for counts as known; [`Reader::finish`] reports the rest.
 pub(crate) struct Reader<'a> {
     source: Rc<Source>,
@@ -133,6 +140,42 @@ impl<'a> Reader<'a> {
     pub(crate) fn table(&self, key: &'static str) -> Option<Self> {
         let value = self.find(key)?;
         self.as_reader(value, self.path_of(key))
+    }
+
+    /// Whether there is such a key; it counts as known from now on.
+    pub(crate) fn has(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// A value of any form.
+    pub(crate) fn node(&self, key: &'static str) -> Option<Node<'a>> {
+        Some(self.as_node(self.find(key)?, self.path_of(key)))
+    }
+
+    /// The values of a table whose keys are names that the author chose.
+    pub(crate) fn named_nodes(&self, key: &'static str) -> Vec<(String, Node<'a>)> {
+        let Some(outer) = self.table(key) else { return Vec::new() };
+        let named = outer.table.iter().map(|(name, value)| {
+            let name = name.get_ref().to_string();
+            let path = format!("{}.{name}", outer.path);
+            (name, outer.as_node(value, path))
+        });
+        named.collect()
+    }
+
+    fn as_node(&self, value: &'a Spanned<DeValue<'a>>, path: String) -> Node<'a> {
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                Node::Table(Self::new(&self.source, path, value.span().start, table))
+            }
+            DeValue::Array(items) => {
+                let items = items.iter().enumerate();
+                Node::List(
+                    items.map(|(n, item)| self.as_node(item, format!("{path}[{n}]"))).collect(),
+                )
+            }
+            plain => Node::Plain(plain),
+        }
     }
 
     /// The tables of an array (`[[key]]`), none if there is no such key.
