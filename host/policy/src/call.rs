@@ -1,17 +1,10 @@
 //! One question to one plugin: get an instance, run it under its limits, get the answer or the failure.
-//!
-//! A call begins on the thread that asks. Most are over in microseconds. At the first tick of the epoch that interrupts
-//! it, the call moves to the guests' own threads, so that a plugin that computes for long never holds up a socket.
+//! Where it runs is `lanes`' matter.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Store, Trap};
 
 use crate::answer::Decision;
@@ -20,7 +13,7 @@ use crate::bindings::stages::{
     on_outcome, on_rcpt, on_route,
 };
 use crate::bindings::types::Recipient;
-use crate::chain::{Core, Stage};
+use crate::chain::{Core, Services, Stage};
 use crate::guest::{Call, Exhausted, Guest};
 use crate::{answer, guest};
 
@@ -29,7 +22,7 @@ pub(crate) struct Instance {
     store: Store<Guest>,
     instance: wasmtime::component::Instance,
     stages: Stages,
-    _slot: OwnedSemaphorePermit,
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 /// The stages of an instance that were asked before: their types need no second look.
@@ -146,7 +139,7 @@ pub(crate) async fn ask(
         let instance = if answer.is_ok() { Some(instance) } else { None };
         Finished { instance, answer, call }
     };
-    run(&owner, work).await
+    owner.services.lanes.run(owner.is_slow(), work).await
 }
 
 fn settle<T>(
@@ -157,42 +150,6 @@ fn settle<T>(
         Ok(Ok(decision)) => Ok(decision),
         Ok(Err(error)) => Err(failure(&error)),
         Err(_) => Err(Failure(format!("no answer within {wall:?}"))),
-    }
-}
-
-/// Runs a call where it belongs: here up to the first tick, then on the guests' threads.
-async fn run<T: Send + 'static>(core: &Core, work: impl Future<Output = T> + Send + 'static) -> T {
-    let mut work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
-    if !core.is_slow() {
-        let done = poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if INTERRUPTED.take() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        });
-        if let Some(done) = done.await {
-            return done;
-        }
-    }
-    let mut task = Abort(core.services.guests.handle().spawn(work));
-    match (&mut task.0).await {
-        Ok(done) => done,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The guests' runtime is going down, and the server with it: nobody will hear an answer.
-        Err(_) => std::future::pending().await,
-    }
-}
-
-thread_local! {
-    /// The guest that was polled last on this thread was interrupted by a tick.
-    static INTERRUPTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// A task that ends with the one that waits for it.
-struct Abort<T>(JoinHandle<T>);
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -221,24 +178,12 @@ impl Instance {
         core: &Arc<Core>,
     ) -> Result<(Self, Result<configure::Registration, String>), Failure> {
         let services = &core.services;
-        let slot = match services.slots.clone().try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => {
-                tokio::time::timeout(services.slot_wait, services.slots.clone().acquire_owned())
-                    .await
-                    .map_err(|_| Failure(format!("{NO_ROOM} within {:?}", services.slot_wait)))?
-                    .map_err(|_| Failure(STOPPED.into()))?
-            }
-        };
+        let places = [place(&core.share, services).await?, place(&services.slots, services).await?];
         let mut store = Store::new(&services.engine, Guest::new(core.clone()));
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(core.limits.host_call_octets);
         store.set_max_component_handles(core.limits.handles);
-        store.epoch_deadline_callback(|mut context| {
-            let update = context.data_mut().tick()?;
-            INTERRUPTED.set(true);
-            Ok(update)
-        });
+        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
         store.data_mut().begin(Call::none());
         store.set_epoch_deadline(1);
         let start = async {
@@ -250,7 +195,7 @@ impl Instance {
         let (instance, registration) =
             settle(tokio::time::timeout(core.limits.wall, start).await, core.limits.wall)
                 .map_err(|failure| Failure(format!("configure: {failure}")))?;
-        Ok((Self { store, instance, stages: Stages::default(), _slot: slot }, registration))
+        Ok((Self { store, instance, stages: Stages::default(), _places: places }, registration))
     }
 
     async fn answer(&mut self, core: &Core, question: &Question) -> wasmtime::Result<Decision> {
@@ -348,8 +293,21 @@ pub(crate) async fn probe(core: &Arc<Core>) -> Result<configure::Registration, V
         registration
             .map_err(|text| vec![format!("configure: {}", crate::imports::log::clean(&text, 1000))])
     };
-    owner.slow.store(1, Ordering::Relaxed);
-    run(&owner, work).await
+    owner.services.lanes.run(true, work).await
+}
+
+/// One of the plugin's own places, or one of all.
+async fn place(
+    places: &Arc<Semaphore>,
+    services: &Services,
+) -> Result<OwnedSemaphorePermit, Failure> {
+    if let Ok(place) = places.clone().try_acquire_owned() {
+        return Ok(place);
+    }
+    tokio::time::timeout(services.slot_wait, places.clone().acquire_owned())
+        .await
+        .map_err(|_| Failure(format!("{NO_ROOM} within {:?}", services.slot_wait)))?
+        .map_err(|_| Failure(STOPPED.into()))
 }
 
 fn failure(error: &wasmtime::Error) -> Failure {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use metrics::{Counter, Histogram};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::InstancePre;
@@ -24,6 +24,7 @@ use crate::engine::Ticker;
 use crate::guest::Guest;
 use crate::host::Clock;
 use crate::kv::Namespace;
+use crate::lanes::Lanes;
 use crate::seam::Seam;
 use crate::submit::Submit;
 use crate::tables::Tables;
@@ -193,7 +194,9 @@ pub(crate) struct Core {
     /// Present if it is granted.
     pub(crate) kv: Option<Namespace>,
     pub(crate) services: Arc<Services>,
-    /// Calls that go straight to the guests' threads, because one of the last ran longer than a tick.
+    /// Live instances that this plugin may have: fewer than there are, so that no plugin can take all of them.
+    pub(crate) share: Arc<Semaphore>,
+    /// Calls that go straight to the quick lane, because one of the last ran longer than a tick.
     pub(crate) slow: AtomicU32,
     pub(crate) log: Mutex<Bucket>,
     pub(crate) meters: Vec<Meters>,
@@ -222,8 +225,8 @@ pub(crate) struct Services {
     /// How many of their mails are on their way.
     pub(crate) submitting: Arc<Semaphore>,
     pub(crate) tables: Arc<ArcSwap<Tables>>,
-    /// Where guests run that take longer than a tick.
-    pub(crate) guests: Guests,
+    /// Where calls run.
+    pub(crate) lanes: Lanes,
     /// The runtime of the server: its sockets live there.
     pub(crate) server: Handle,
     pub(crate) slots: Arc<Semaphore>,
@@ -232,44 +235,17 @@ pub(crate) struct Services {
     pub(crate) longest_delay: Duration,
     /// What each plugin may submit in a minute.
     pub(crate) submissions: Buckets,
-    /// With fewer free slots than this, sessions do not keep their instances between stages.
+    /// How many of the slots one plugin may have.
+    pub(crate) slots_of_a_plugin: usize,
+    /// With fewer free slots than this, or a quarter of a plugin's own, sessions do not keep their instances between
+    /// stages.
     pub(crate) slots_reserve: usize,
 }
 
 impl Services {
-    pub(crate) fn is_short(&self) -> bool {
-        self.slots.available_permits() < self.slots_reserve
-    }
-}
-
-/// The threads of the guests. They live as long as any session that may need them.
-pub(crate) struct Guests(Option<Runtime>);
-
-impl Guests {
-    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("policy-guest")
-            .on_thread_start(|| {
-                // On Linux this is the thread's own. Where it is refused, guests are as important as sockets.
-                let _ = rustix::process::nice(GUEST_NICE);
-            })
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    pub(crate) fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("the threads run until this is dropped").handle()
-    }
-}
-
-impl Drop for Guests {
-    /// Nobody waits for an answer any more. What still runs is cut off at its next tick.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+    /// What one plugin may have of the slots: all but the reserve.
+    pub(crate) fn share(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.slots_of_a_plugin))
     }
 }
 
@@ -367,6 +343,7 @@ impl Core {
             previous: None,
             kv,
             services: self.services.clone(),
+            share: self.services.share(),
             slow: AtomicU32::new(0),
             log: Bucket::new(today.limits.log_lines),
             meters: Meters::all(&self.name),
@@ -416,6 +393,13 @@ impl Core {
             && *self.breaker.config() == config.breaker
     }
 
+    /// Whether instances of this plugin have become rare.
+    pub(crate) fn is_short(&self) -> bool {
+        let services = &self.services;
+        services.slots.available_permits() < services.slots_reserve
+            || self.share.available_permits() < services.slots_of_a_plugin / 4
+    }
+
     /// Takes a line from what the plugin may log this second.
     pub(crate) fn may_log(&self) -> bool {
         let now = self.services.clock.monotonic();
@@ -429,7 +413,7 @@ impl Core {
         }
     }
 
-    /// Whether the next call is to begin on the guests' own threads.
+    /// Whether the next call is to begin in the quick lane.
     pub(crate) fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed) > 0
             && self
@@ -438,9 +422,6 @@ impl Core {
                 .is_ok()
     }
 }
-
-/// Sockets go first: of two threads that both want a core, the guest's gets a third.
-const GUEST_NICE: i32 = 3;
 
 /// A token bucket that holds one second's worth.
 pub(crate) struct Bucket {

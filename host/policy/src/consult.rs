@@ -40,16 +40,23 @@ impl Desk {
             .collect()
     }
 
+    /// Whether there is an instance for this session.
+    pub(crate) fn holds_instances(&self) -> bool {
+        self.instances.iter().any(Option::is_some)
+    }
+
     /// Gives all instances back.
     pub(crate) fn release(&mut self) {
         self.instances = Vec::new();
     }
 
-    /// Gives all instances back if the host runs short of slots: a session that waits for its client is not to keep
-    /// others from being judged.
+    /// Gives back the instances that are short, of all plugins or of one: a session that waits for its client is not to
+    /// keep others from being judged.
     pub(crate) fn release_if_short(&mut self) {
-        if self.chain.cores.first().is_some_and(|core| core.services.is_short()) {
-            self.release();
+        for (core, instance) in self.chain.cores.iter().zip(&mut self.instances) {
+            if instance.is_some() && core.is_short() {
+                *instance = None;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use wasmtime::component::Resource;
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -10,6 +11,7 @@ use crate::bindings::{ContentHandle, HostError, SessionHandle, TransactionHandle
 use crate::chain::{Core, Stage};
 use crate::config::EditGrant;
 use crate::content::ContentView;
+use crate::lanes::{self, Tick};
 use crate::session::SessionState;
 use crate::staged::Staged;
 use crate::transaction::Transaction;
@@ -52,12 +54,13 @@ impl Call {
 /// What a call may still use up.
 #[derive(Default)]
 pub(crate) struct Meter {
-    ticks: u32,
+    /// Execution time that is left.
+    cpu: Duration,
+    /// And how much of it was there at the beginning.
+    cpu_of_call: Duration,
     host_calls: u32,
     waits: u32,
-    /// The guest has waited for the host since the last tick, which is therefore not its own.
-    waited: bool,
-    /// The guest was interrupted by a tick in this call.
+    /// The guest was told to go on at a tick.
     ticked: bool,
 }
 
@@ -89,14 +92,11 @@ impl Guest {
     pub(crate) fn begin(&mut self, call: Call) {
         let limits = &self.core.limits;
         let cpu = if call.stage == Stage::Data { limits.cpu_data } else { limits.cpu };
-        let tick = self.core.services.tick.as_micros().max(1);
-        // The first tick may come at once, and a started one counts in full: one more than the division says.
-        self.meter.ticks =
-            u32::try_from(cpu.as_micros().div_ceil(tick)).unwrap_or(u32::MAX).saturating_add(1);
+        self.meter.cpu = cpu;
+        self.meter.cpu_of_call = cpu;
+        self.meter.ticked = false;
         self.meter.host_calls = limits.host_calls;
         self.meter.waits = limits.waits;
-        self.meter.waited = false;
-        self.meter.ticked = false;
         self.call = call;
         self.core.services.ticker.touch();
     }
@@ -104,15 +104,19 @@ impl Guest {
     /// The epoch's tick: the guest gives way, or has run long enough.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         self.core.services.ticker.touch();
-        if self.meter.waited {
-            self.meter.waited = false;
-        } else {
-            // The first tick may have come at once. A second one says that the call runs longer than a tick.
-            if std::mem::replace(&mut self.meter.ticked, true) {
-                self.core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
+        let had = self.meter.cpu_of_call - self.meter.cpu;
+        let spent = match lanes::tick(self.core.services.tick, had, self.meter.ticked) {
+            Tick::GoOn => {
+                self.meter.ticked = true;
+                return Ok(UpdateDeadline::Continue(1));
             }
-            self.meter.ticks = self.meter.ticks.checked_sub(1).ok_or(Exhausted::Cpu)?;
-        }
+            Tick::Leave(spent) => {
+                self.core.slow.store(CALLS_SLOW_AFTER_ONE, Ordering::Relaxed);
+                spent
+            }
+            Tick::GiveWay(spent) => spent,
+        };
+        self.meter.cpu = self.meter.cpu.checked_sub(spent).ok_or(Exhausted::Cpu)?;
         Ok(UpdateDeadline::Yield(1))
     }
 
@@ -122,7 +126,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits for the host's own work. Time spent here is not the guest's.
+    /// Waits for the host's own work. Time spent here is not the guest's: what counts is the time of its thread.
     pub(crate) async fn wait<T>(
         meter: &mut Meter,
         work: impl Future<Output = T>,
@@ -132,7 +136,6 @@ impl Guest {
             return Ok(done);
         }
         meter.waits = meter.waits.checked_sub(1).ok_or(Exhausted::Waits)?;
-        meter.waited = true;
         Ok(work.await)
     }
 
@@ -221,5 +224,5 @@ fn take(left: &mut usize, wanted: usize) -> bool {
     enough
 }
 
-/// After one call that ran longer than a tick, so many begin on the guests' threads.
+/// After one call that ran longer than a tick, so many begin in the quick lane.
 const CALLS_SLOW_AFTER_ONE: u32 = 100;

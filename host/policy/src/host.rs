@@ -13,13 +13,14 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
 use crate::buckets::Buckets;
-use crate::chain::{Chain, Guests, Services};
+use crate::chain::{Chain, Services};
 use crate::compile::{Cache, Compiler, private_directory};
 use crate::config::PluginConfig;
 use crate::engine::{self, Ticker};
 use crate::error::{Error, LoadError};
 use crate::guest::Guest;
 use crate::kv::Store;
+use crate::lanes::Lanes;
 use crate::seam::{Live, Seam};
 use crate::submit::{SUBMITTING, Submit};
 use crate::tables::{TableError, Tables};
@@ -34,11 +35,11 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// Who compiles plugins. Default: this process, which is for tests; a server takes [`Compiler::Child`].
     pub compiler: Compiler,
-    /// Threads for plugins that run longer than a tick. Default 2.
+    /// Threads for calls that take longer than a tick, and half as many more for those that take much longer. Default 2.
     pub threads: usize,
     /// How often a running plugin is interrupted; also the unit of its budget. Default 2 ms, 1 to 5 ms are sensible.
     pub tick: Duration,
-    /// Live instances at most. Default 1,000: the kernel's limit of mappings allows some 8,000.
+    /// Live instances at most, of one plugin three quarters of them. Default 1,000: the kernel's limit of mappings allows some 8,000.
     pub slots: u32,
     /// How long a call waits for one of these before it fails. Default 2 s.
     pub slot_wait: Duration,
@@ -149,11 +150,11 @@ impl Host {
         let kv = Store::open(&config.state_dir.join("kv"), &config.kv, config.clock.clone())?;
         let engine = engine::engine(config.slots)?;
         let ticker = Ticker::start(&engine, config.tick)?;
-        let guests = Guests::start(config.threads).map_err(Error::Thread)?;
+        let lanes = Lanes::start(config.threads).map_err(Error::Thread)?;
         let linker =
             imports::linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let server =
-            tokio::runtime::Handle::try_current().unwrap_or_else(|_| guests.handle().clone());
+            tokio::runtime::Handle::try_current().unwrap_or_else(|_| lanes.handle().clone());
         let tables = Arc::new(ArcSwap::from_pointee(config.tables));
         let live = Live {
             clock: config.clock.clone(),
@@ -173,10 +174,11 @@ impl Host {
             submissions: Buckets::default(),
             tables,
             server,
-            guests,
+            lanes,
             longest_delay: config.longest_delay,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             slot_wait: config.slot_wait,
+            slots_of_a_plugin: (config.slots - config.slots / 4) as usize,
             slots_reserve: config.slots as usize / 4,
             engine,
         };

@@ -25,6 +25,7 @@ mod host;
 mod http;
 mod imports;
 mod kv;
+mod lanes;
 mod queued;
 pub mod seam;
 mod session;

@@ -183,6 +183,11 @@ impl Session {
         self.desk.memory()
     }
 
+    /// Whether any plugin has memory for this session.
+    pub fn holds_instances(&self) -> bool {
+        self.desk.holds_instances()
+    }
+
     /// Gives the instances back; the next stage makes new ones. For a session that is idle between transactions.
     pub fn release(&mut self) {
         self.desk.release();

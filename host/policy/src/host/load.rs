@@ -68,6 +68,7 @@ pub(super) async fn plugin(
         previous,
         kv,
         services: host.services.clone(),
+        share: host.services.share(),
         slow: AtomicU32::new(0),
         log: Bucket::new(config.limits.log_lines),
         meters: Meters::all(&config.name),

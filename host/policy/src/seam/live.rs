@@ -1,7 +1,7 @@
 //! The seam of a running server: the clock of the machine, its resolver, its tables, its store.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -31,7 +31,7 @@ impl Seam for Live {
         match question {
             Question::Now => Ok(time(self.clock.now())),
             Question::Monotonic => Ok(Answer::Nanoseconds(
-                u64::try_from(self.clock.monotonic().as_nanos()).unwrap_or(u64::MAX),
+                u64::try_from(coarse(self.clock.monotonic()).as_nanos()).unwrap_or(u64::MAX),
             )),
             Question::Random { octets } => random(octets),
             Question::Lookup { table, by, key } => self.look_up(&table, by, &key).map(Answer::Text),
@@ -127,7 +127,7 @@ impl Live {
             body: body.into(),
             content: asker.content.as_ref().map(|content| content.octets.clone()),
             timeout: timeout_milliseconds
-                .map(|milliseconds| std::time::Duration::from_millis(milliseconds.into())),
+                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
         };
         let (client, resolver) = (self.http.clone(), self.resolver.clone());
         let rules = http::Rules {
@@ -156,8 +156,13 @@ impl Live {
 }
 
 fn time(now: SystemTime) -> Answer {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = coarse(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     Answer::Time { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+}
+
+/// Plugins see whole milliseconds: with a finer clock one could measure what the host does for others.
+fn coarse(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn random(octets: u32) -> Result<Answer, Fault> {

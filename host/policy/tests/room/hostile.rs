@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use policy::{PluginConfig, Session, Verdict};
+use policy::{PluginConfig, Session, Stage, Verdict};
 
 use crate::support::{
     World, addressed, addresses, agreeable, content, granted, minimal, passing, plugin, recipient,
@@ -257,7 +257,7 @@ async fn hostile_components_do_not_load() {
     }
 }
 
-/// 64 sessions compute for ever; other sessions are answered as before.
+/// W1: 64 sessions compute for ever; other sessions, before the same plugin and before another one, are answered as before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loopers_cost_other_sessions_little() {
     let world = World::with(|config| config.slots = 128);
@@ -266,7 +266,7 @@ async fn loopers_cost_other_sessions_little() {
     spin.limits.cpu = Duration::from_millis(50);
     let looping = world.chain(vec![spin]).await;
     let calm = world.chain(vec![plugin("calm", &[])]).await;
-    let quiet = latencies(&calm, 500).await;
+    let quiet = latencies(&calm, 500, Stage::Helo).await;
     let loopers: Vec<_> = (0..64)
         .map(|port| {
             let looping = looping.clone();
@@ -279,31 +279,111 @@ async fn loopers_cost_other_sessions_little() {
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let busy = latencies(&calm, 500).await;
+    let others = latencies(&calm, 500, Stage::Helo).await;
+    let same = latencies(&looping, 500, Stage::Connect).await;
     loopers.iter().for_each(tokio::task::JoinHandle::abort);
     let at = |times: &[Duration], share: usize| times[times.len() * share / 100];
-    eprintln!(
-        "a session of one question: p50 {:.2?}, p99 {:.2?}; beside 64 loopers p50 {:.2?}, p99 {:.2?}",
-        at(&quiet, 50),
-        at(&quiet, 99),
-        at(&busy, 50),
-        at(&busy, 99)
-    );
-    // On a machine of its own it is a few milliseconds; other tests run here, too.
-    assert!(at(&busy, 50) < at(&quiet, 50) + Duration::from_millis(100));
+    eprintln!("a session of one question       p50       p99");
+    for (name, times) in
+        [("alone", &quiet), ("beside 64 loopers", &others), ("of the same plugin", &same)]
+    {
+        eprintln!("{name:<24}{:>12.2?}{:>10.2?}", at(times, 50), at(times, 99));
+        // On a machine of its own the rise is below 5 ms at the 99th percentile; other tests run here, too.
+        assert!(at(times, 50) < at(&quiet, 50) + Duration::from_millis(100), "{name}");
+    }
 }
 
-async fn latencies(chain: &std::sync::Arc<policy::Chain>, sessions: usize) -> Vec<Duration> {
+async fn latencies(
+    chain: &std::sync::Arc<policy::Chain>,
+    sessions: usize,
+    stage: Stage,
+) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..sessions {
         let begun = Instant::now();
         let mut session = session(chain.clone(), 7);
-        assert_eq!(session.helo("h", true).await.verdict, Verdict::Pass);
+        let ruling = match stage {
+            Stage::Connect => session.connect().await,
+            _ => session.helo("h", true).await,
+        };
+        assert_eq!(ruling.verdict, Verdict::Pass);
         times.push(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     times.sort();
     times
+}
+
+/// W23: a plugin whose calls all wait cannot take what others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_plugin_does_not_take_all_instances() {
+    let world = World::with(|config| config.slots = 8);
+    let mut waiting = passing(plugin("waiting", &[("helo", "sleep")]));
+    waiting.limits.wall = Duration::from_secs(600);
+    let chain = world.chain(vec![waiting]).await;
+    let calm = world.chain(vec![plugin("calm", &[])]).await;
+    let waiters: Vec<_> = (0..20)
+        .map(|port| {
+            let mut session = session(chain.clone(), port);
+            tokio::spawn(async move { drop(session.helo("h", true).await) })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for port in 100..120 {
+        let mut session = session(calm.clone(), port);
+        session.helo("h", true).await;
+        assert_eq!(session.trace()[0].error, None);
+    }
+    waiters.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// W16: a hundred calls that hang hold up neither the next set of plugins nor the end of the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn hung_calls_hold_up_neither_a_swap_nor_the_end() {
+    let world = World::with(|config| config.slots = 200);
+    let hang = |name: &str, act: &str| {
+        let mut config = passing(plugin(name, &[("helo", act), ("disconnect", act)]));
+        config.limits.cpu = Duration::from_secs(3600);
+        config.limits.wall = Duration::from_secs(3600);
+        config
+    };
+    let chain = world.chain(vec![hang("a", "sleep"), hang("b", "spin")]).await;
+    let spinning = world.chain(vec![hang("b", "spin")]).await;
+    let hung: Vec<_> = (0..100)
+        .map(|port| {
+            let chain = if port % 2 == 0 { &chain } else { &spinning };
+            let mut session = session(chain.clone(), port);
+            tokio::spawn(async move {
+                session.helo("h", true).await;
+                session.disconnect("shutdown").await;
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    let next = world.chain(vec![plugin("calm", &[])]).await;
+    let swapped = begun.elapsed();
+    let mut session = session(next.clone(), 999);
+    assert_eq!(session.helo("h", true).await.verdict, Verdict::Pass);
+    let begun = Instant::now();
+    hung.iter().for_each(tokio::task::JoinHandle::abort);
+    for task in hung {
+        // Each is cut off where it waits, with all that it held.
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+    }
+    let cut = begun.elapsed();
+    // All places are free again: as many sessions get an instance each.
+    let mut open: Vec<Session> =
+        (0..140).map(|port| crate::support::session(next.clone(), port)).collect();
+    for session in &mut open {
+        session.helo("h", true).await;
+        assert_eq!(session.trace()[0].error, None);
+    }
+    drop((open, session, world));
+    eprintln!(
+        "beside 100 hung calls a set was live in {swapped:.1?}; they were cut off in {cut:.1?}"
+    );
+    assert!(swapped < Duration::from_secs(60) && cut < Duration::from_secs(60));
 }
 
 /// W10: what one session's instance left in its memory is found by none of those that come after it.
