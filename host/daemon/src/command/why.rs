@@ -1,17 +1,17 @@
 //! `gatepost why`: the trace of a message, from the journal, with or without a running server.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use policy::TraceEntry;
 use policy::trace::{Entry, Query, search};
 
-use super::{At, say};
+use super::{At, count, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Why {
-    /// The id of a message or of a refused transaction (it ends the reply to a refusal), or an address
+    /// The id of a message or of a refused transaction (it ends the reply to a refusal), a sender, a recipient, or the IP address of a client
     what: String,
     /// The newest so many entries
     #[arg(long, default_value_t = 100)]
@@ -31,14 +31,21 @@ impl Why {
         let query = match what.parse() {
             Ok(id) => Query::Id(id),
             Err(_) if what.contains('@') => Query::Address(what.to_owned()),
-            Err(_) => bail!("\"{what}\" is neither an id (16 letters and digits) nor an address"),
+            Err(_) => match what.parse() {
+                Ok(client) => Query::Client(client),
+                Err(_) => bail!(
+                    "\"{what}\" is neither an id (16 letters and digits) nor an address of mail or of a client"
+                ),
+            },
         };
         let entries = search(&folder, &query, self.limit)
             .with_context(|| format!("can't read the trace in {}", folder.display()))?;
         if entries.is_empty() {
             bail!(
-                "nothing is known about {what} in {}; the trace is kept for 14 days",
-                folder.display()
+                "nothing is known about {what} in {}; the trace is kept for {} and up to {} MiB ([trace])",
+                folder.display(),
+                spoken(config.trace.keep),
+                config.trace.size >> 20,
             );
         }
         for entry in &entries {
@@ -92,6 +99,14 @@ fn print_stage(entry: &TraceEntry) {
     }
     for edit in &entry.edits {
         say(&format!("            edit {edit}"));
+    }
+}
+
+/// `14 days`, `36 hours`
+fn spoken(keep: Duration) -> String {
+    match keep.as_secs() / 3600 {
+        hours if hours % 24 == 0 => count((hours / 24) as usize, "day"),
+        hours => count(hours as usize, "hour"),
     }
 }
 

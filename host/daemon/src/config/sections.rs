@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use inbound::{LoginLimits, Secret, SendAs};
 use ipnet::IpNet;
+use policy::trace::JournalConfig;
 use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 
@@ -15,7 +16,7 @@ use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
     Address, Admin, Config, Delivery, Dns, Limits, Listener, LocalDomain, Log, Login, Logins,
-    Queue, Role, RouteRule, Table, TableKind, Tls, User, plugins,
+    Queue, Role, RouteRule, Table, TableKind, Tls, Trace, User, plugins,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -58,6 +59,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
             .filter_map(|entry| plugins::plugin(entry, &tables))
             .collect(),
         policy: plugins::room(root.table("policy")),
+        trace: trace(root.table("trace")),
         admin: admin(root.table("admin"), &data),
         listeners,
         tables,
@@ -483,6 +485,26 @@ fn table(section: Reader<'_>) -> Option<Table> {
     }
     section.finish();
     Some(Table { name: name?, file: file?, kind })
+}
+
+fn trace(section: Option<Reader<'_>>) -> Trace {
+    let default = JournalConfig::new("");
+    let mut trace = Trace { keep: default.keep, size: default.keep_octets };
+    let Some(section) = section else { return trace };
+    trace.keep = section.get_or("keep", trace.keep);
+    if trace.keep < HOUR {
+        section.fault(
+            "keep",
+            "an hour at least: a refusal is asked about when its sender has read it",
+        );
+    }
+    trace.size = section.get_or("size", ByteSize(trace.size)).0;
+    if trace.size < JournalConfig::SMALLEST {
+        let least = JournalConfig::SMALLEST >> 20;
+        section.fault("size", format!("{least} MiB at least: a busy hour has to fit in"));
+    }
+    section.finish();
+    trace
 }
 
 fn admin(section: Option<Reader<'_>>, data: &Path) -> Admin {

@@ -37,7 +37,7 @@ impl House {
                     why,
                     generation,
                     millis,
-                    plugins = config.plugins.len(),
+                    plugins = config.plugins.iter().filter(|plugin| plugin.enabled).count(),
                     "a new plugin set is live"
                 );
                 warn_about_the_rest(&self.config, &config);
@@ -92,6 +92,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),
         ("policy", same(&old.policy, &new.policy)),
+        ("trace", old.trace == new.trace),
         ("admin", same(&old.admin, &new.admin)),
     ];
     for (section, _) in sections.iter().filter(|(_, same)| !*same) {

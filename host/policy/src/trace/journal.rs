@@ -1,4 +1,4 @@
-//! The journal on disk: JSON lines in a file for each day.
+//! The journal on disk: JSON lines in a file for each day, or several of a day on which much happens.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -10,21 +10,27 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use super::Entry;
+use crate::host::{Clock, SystemClock};
 
 /// Where the journal lies and how much of it is kept.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
     /// Its directory.
     pub directory: PathBuf,
-    /// Older files are removed. Default 14 days.
+    /// A file goes when its last entry is older. Default 14 days.
     pub keep: Duration,
-    /// When all files together are larger, the oldest go. Default 1 GiB.
+    /// When all files together are larger, the oldest go. Default 1 GiB, at least [`SMALLEST`](Self::SMALLEST).
     pub keep_octets: u64,
     /// Entries that wait to be written; more are dropped and counted. Default 10,000.
     pub buffer: usize,
+    /// Tells the age of files.
+    pub now: fn() -> SystemTime,
 }
 
 impl JournalConfig {
+    /// Fewer octets than these would be one file, which is never removed while it is written.
+    pub const SMALLEST: u64 = 8 << 20;
+
     /// The defaults, in this directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -32,6 +38,7 @@ impl JournalConfig {
             keep: Duration::from_secs(14 * DAY),
             keep_octets: 1 << 30,
             buffer: 10_000,
+            now: || SystemClock.now(),
         }
     }
 }
@@ -59,7 +66,8 @@ impl Journal {
     pub fn open(config: JournalConfig) -> std::io::Result<Self> {
         std::fs::create_dir_all(&config.directory)?;
         let (jobs, waiting) = sync_channel(config.buffer);
-        let writer = Writer { config, file: None };
+        let retained = (config.now)();
+        let writer = Writer { config, file: None, retained };
         let thread = std::thread::Builder::new()
             .name("trace-writer".into())
             .spawn(move || writer.run(&waiting))?;
@@ -106,7 +114,23 @@ impl Drop for Shared {
 
 struct Writer {
     config: JournalConfig,
-    file: Option<(u64, BufWriter<File>)>,
+    file: Option<Open>,
+    /// When it was last looked at what may go.
+    retained: SystemTime,
+}
+
+/// The file that is written.
+struct Open {
+    part: Part,
+    octets: u64,
+    file: BufWriter<File>,
+}
+
+/// The day of a file, and its place among those of that day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Part {
+    day: u64,
+    number: u32,
 }
 
 impl Writer {
@@ -125,31 +149,56 @@ impl Writer {
                     self.flush();
                     let _ = done.send(());
                 }
-                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush();
+                    let since = (self.config.now)().duration_since(self.retained);
+                    if since.is_ok_and(|since| since >= RETAIN_AFTER) {
+                        self.retain();
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
         }
     }
 
     fn write(&mut self, entry: &Entry) -> std::io::Result<()> {
-        let day = day(entry.time);
-        if self.file.as_ref().is_none_or(|(open, _)| *open < day) {
-            self.flush();
-            let path = self.config.directory.join(file_name(day));
-            let file = OpenOptions::new().append(true).create(true).open(path)?;
-            self.file = Some((day, BufWriter::new(file)));
-            self.retain();
-        }
-        let Some((_, file)) = &mut self.file else { return Ok(()) };
         // Made whole before it is written: half a line is worse than none.
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        file.write_all(&line)
+        let day = day(entry.time);
+        let most = self.config.keep_octets / PARTS;
+        let fits = |open: &Open| open.part.day >= day && open.octets < most;
+        if !self.file.as_ref().is_some_and(fits) {
+            self.open(day, most)?;
+        }
+        let Some(open) = &mut self.file else { return Ok(()) };
+        open.octets += line.len() as u64;
+        open.file.write_all(&line)
+    }
+
+    /// Goes on with the last file of this day, or begins the next.
+    fn open(&mut self, day: u64, most: u64) -> std::io::Result<()> {
+        self.flush();
+        self.file = None;
+        let last = files(&self.config.directory)?.into_iter().map(|(part, _)| part).max();
+        let mut part = last.filter(|last| last.day >= day).unwrap_or(Part { day, number: 1 });
+        loop {
+            let path = self.config.directory.join(part.file_name());
+            let file = OpenOptions::new().append(true).create(true).open(path)?;
+            let octets = file.metadata()?.len();
+            if octets < most {
+                self.file = Some(Open { part, octets, file: BufWriter::new(file) });
+                break;
+            }
+            part.number += 1;
+        }
+        self.retain();
+        Ok(())
     }
 
     fn flush(&mut self) {
-        if let Some((_, file)) = &mut self.file
-            && let Err(error) = file.flush()
+        if let Some(open) = &mut self.file
+            && let Err(error) = open.file.flush()
         {
             tracing::warn!(directory = %self.config.directory.display(), %error, "cannot write the trace");
             self.file = None;
@@ -157,33 +206,36 @@ impl Writer {
     }
 
     /// Removes what is too old or too much; never the newest file.
-    fn retain(&self) {
-        let mut files = match files(&self.config.directory) {
+    fn retain(&mut self) {
+        let now = (self.config.now)();
+        self.retained = now;
+        let files = match files(&self.config.directory) {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!(directory = %self.config.directory.display(), %error, "cannot list the trace");
                 return;
             }
         };
-        let Some((newest, _)) = files.pop() else { return };
-        let oldest = newest.saturating_sub(self.config.keep.as_secs() / DAY);
         let mut total = 0;
-        for (day, path) in files.iter().rev() {
-            total += std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-            if *day < oldest || total > self.config.keep_octets {
+        for (nth, (_, path)) in files.iter().rev().enumerate() {
+            let Ok(metadata) = std::fs::metadata(path) else { continue };
+            total += metadata.len();
+            let age = metadata.modified().ok().and_then(|last| now.duration_since(last).ok());
+            let old = age.is_some_and(|age| age > self.config.keep);
+            if nth > 0 && (old || total > self.config.keep_octets) {
                 let _ = std::fs::remove_file(path);
             }
         }
     }
 }
 
-/// The files of a journal with their days, oldest first.
-pub(super) fn files(directory: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
+/// The files of a journal, oldest first.
+pub(super) fn files(directory: &Path) -> std::io::Result<Vec<(Part, PathBuf)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if let Some(day) = entry.file_name().to_str().and_then(day_of_file) {
-            files.push((day, entry.path()));
+        if let Some(part) = entry.file_name().to_str().and_then(Part::of_file) {
+            files.push((part, entry.path()));
         }
     }
     files.sort();
@@ -195,19 +247,27 @@ fn day(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / DAY)
 }
 
-/// `trace-2026-11-21.jsonl`
-fn file_name(day: u64) -> String {
-    let (year, month, day) = civil(day);
-    format!("trace-{year:04}-{month:02}-{day:02}.jsonl")
-}
+impl Part {
+    /// `trace-2026-11-21.jsonl`, `trace-2026-11-21.2.jsonl`
+    fn file_name(self) -> String {
+        let (year, month, day) = civil(self.day);
+        let number = if self.number > 1 { format!(".{}", self.number) } else { String::new() };
+        format!("trace-{year:04}-{month:02}-{day:02}{number}.jsonl")
+    }
 
-fn day_of_file(name: &str) -> Option<u64> {
-    let date = name.strip_prefix("trace-")?.strip_suffix(".jsonl")?;
-    let mut numbers = date.splitn(3, '-').map(|number| number.parse::<u64>().ok());
-    let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    // Years up to 9999 keep this search short; the days of a year follow one another.
-    let first = (year.checked_sub(1970)? * 365).saturating_sub(1);
-    (first..first + 2900 + 366).find(|at| civil(*at) == (year, month, day))
+    fn of_file(name: &str) -> Option<Self> {
+        let stem = name.strip_prefix("trace-")?.strip_suffix(".jsonl")?;
+        let (date, number) = match stem.split_once('.') {
+            Some((date, number)) => (date, number.parse().ok().filter(|number| *number > 1)?),
+            None => (stem, 1),
+        };
+        let mut numbers = date.splitn(3, '-').map(|number| number.parse::<u64>().ok());
+        let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        // Years up to 9999 keep this search short; the days of a year follow one another.
+        let first = (year.checked_sub(1970)? * 365).saturating_sub(1);
+        let day = (first..first + 2900 + 366).find(|at| civil(*at) == (year, month, day))?;
+        Some(Self { day, number })
+    }
 }
 
 /// The Gregorian date of a day since 1970-01-01: years are counted from March, so that the leap day is the last.
@@ -227,27 +287,39 @@ fn civil(days: u64) -> (u64, u64, u64) {
 const DAY: u64 = 24 * 3600;
 /// A line is in its file this long after it was recorded, at most.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// How often it is looked for files that are too old, where nothing else is a reason to.
+const RETAIN_AFTER: Duration = Duration::from_secs(3600);
+/// One file holds this part of what may be kept, so that the oldest can go without much else.
+const PARTS: u64 = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(seconds: u64, expected: &str) {
+    fn check(seconds: u64, number: u32, expected: &str) {
         let day = day(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(file_name(day), expected);
-        assert_eq!(day_of_file(expected), Some(day));
+        let part = Part { day, number };
+        assert_eq!(part.file_name(), expected);
+        assert_eq!(Part::of_file(expected), Some(part));
     }
 
     #[test]
     fn files_are_named_by_their_day() {
-        check(0, "trace-1970-01-01.jsonl");
-        check(951_782_400, "trace-2000-02-29.jsonl");
-        check(951_868_800, "trace-2000-03-01.jsonl");
-        check(1_795_305_599, "trace-2026-11-21.jsonl");
-        check(4_107_542_400, "trace-2100-03-01.jsonl");
-        for name in ["trace-2026-02-30.jsonl", "trace-x.jsonl", "other", "trace-2026-11.jsonl"] {
-            assert_eq!(day_of_file(name), None, "{name}");
+        check(0, 1, "trace-1970-01-01.jsonl");
+        check(951_782_400, 1, "trace-2000-02-29.jsonl");
+        check(951_868_800, 2, "trace-2000-03-01.2.jsonl");
+        check(1_795_305_599, 11, "trace-2026-11-21.11.jsonl");
+        check(4_107_542_400, 1, "trace-2100-03-01.jsonl");
+        for name in [
+            "trace-2026-02-30.jsonl",
+            "trace-x.jsonl",
+            "other",
+            "trace-2026-11.jsonl",
+            "trace-2026-11-21.1.jsonl",
+            "trace-2026-11-21.x.jsonl",
+        ] {
+            assert_eq!(Part::of_file(name), None, "{name}");
         }
     }
 }

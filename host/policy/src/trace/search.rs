@@ -1,6 +1,7 @@
 //! Finding things in a journal, while the server writes it or long after.
 
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use message::Id;
@@ -14,6 +15,8 @@ pub enum Query {
     Id(Id),
     /// A reverse-path or forward-path, without regard to case.
     Address(String),
+    /// The address of a client or of a host that was delivered to.
+    Client(IpAddr),
 }
 
 /// Reads the files of a journal, of a running server or not; oldest entries first, at most the last `limit`. A line that
@@ -22,6 +25,7 @@ pub fn search(directory: &Path, query: &Query, limit: usize) -> std::io::Result<
     let needle = match query {
         Query::Id(id) => id.to_string(),
         Query::Address(address) => address.to_lowercase(),
+        Query::Client(address) => address.to_string(),
     };
     let mut found = std::collections::VecDeque::new();
     for (_, path) in journal::files(directory)? {
@@ -44,7 +48,7 @@ fn entry(line: &[u8], query: &Query, needle: &str) -> Option<Entry> {
     let text = std::str::from_utf8(line).ok()?;
     // Most lines are about something else: they are not worth a parser. In JSON, text outside of ASCII stands as it is.
     let maybe = match query {
-        Query::Id(_) => text.contains(needle),
+        Query::Id(_) | Query::Client(_) => text.contains(needle),
         Query::Address(_) => text.to_lowercase().contains(needle),
     };
     if !maybe {
@@ -54,6 +58,7 @@ fn entry(line: &[u8], query: &Query, needle: &str) -> Option<Entry> {
     let same = |address: &str| address.to_lowercase() == needle;
     let matches = match query {
         Query::Id(id) => entry.id == *id,
+        Query::Client(address) => entry.peer.as_deref().and_then(ip).as_ref() == Some(address),
         Query::Address(_) => {
             entry.reverse_path.as_deref().is_some_and(same)
                 || entry.recipients.iter().any(|recipient| same(recipient))
@@ -61,4 +66,11 @@ fn entry(line: &[u8], query: &Query, needle: &str) -> Option<Entry> {
         }
     };
     matches.then_some(entry)
+}
+
+/// `192.0.2.1`, and of a host that was delivered to `name [192.0.2.1]:25` or `192.0.2.1:25`.
+fn ip(peer: &str) -> Option<IpAddr> {
+    let inside = peer.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let text = inside.map_or(peer, |(inside, _)| inside);
+    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
