@@ -42,10 +42,15 @@ pub(crate) enum Origin {
 }
 
 impl<'a> Course<'a> {
-    pub(crate) fn new(delivery: &'a queue::Delivery, greylist_retry: Duration) -> Self {
+    /// An attempt for these recipients of a delivery, by their positions in the message.
+    pub(crate) fn new(
+        delivery: &'a queue::Delivery,
+        recipients: &[usize],
+        greylist_retry: Duration,
+    ) -> Self {
         Self {
             delivery,
-            outcomes: delivery.recipients.iter().map(|index| (*index, None)).collect(),
+            outcomes: recipients.iter().map(|index| (*index, None)).collect(),
             targets: VecDeque::new(),
             target: None,
             refusal: None,

@@ -1,4 +1,4 @@
-//! The stage `deliver`: plugins are asked about each copy before it is put into a Maildir.
+//! The stage `deliver`: plugins are asked about each copy before it is put into a mailbox, here or behind LMTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,66 +18,115 @@ pub(crate) async fn deliver(
     delivery: &Delivery,
     content: &Arc<queue::Content>,
 ) -> Outcomes {
-    let chain = house.rooms.policy.as_ref().map(|host| host.current());
-    let asked = chain.and_then(|chain| router::ask_at(&chain, Stage::Deliver, &delivery.message));
-    let Some(mut asked) = asked else {
+    let Some(mut desk) = Desk::open(house, delivery, content).await else {
         return house.maildirs.deliver(path, delivery, content).await;
     };
-    let Ok(header) = header(delivery, content).await else {
-        // The Maildir's own attempt meets the same fault, and has words for it.
-        return house.maildirs.deliver(path, delivery, content).await;
-    };
-    let view = Arc::new(ContentView::new(header, Arc::clone(content) as Arc<dyn Octets>));
     let mut outcomes = Vec::with_capacity(delivery.recipients.len());
     for &index in &delivery.recipients {
-        let recipient = &delivery.message.recipients[index];
-        let verdict = ask(house, &mut asked, delivery, recipient, Arc::clone(&view)).await;
-        let place = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
-        let outcome = match verdict {
-            DeliverVerdict::Next => {
+        let outcome = match desk.decide(index).await {
+            Decided::Put(place) => {
                 house.maildirs.deliver_one(path, delivery, index, content, &place).await
             }
-            DeliverVerdict::File(place) => {
-                house.maildirs.deliver_one(path, delivery, index, content, &place).await
-            }
-            DeliverVerdict::Redirect(to) => redirect(house, delivery, recipient, &view, to).await,
-            DeliverVerdict::Fail(reply) => Outcome::Failed { reply, peer: None, quiet: false },
-            DeliverVerdict::Defer { wait, reply } => {
-                Outcome::Deferred { reply, peer: None, retry_in: Some(wait) }
-            }
-            DeliverVerdict::Discard => Outcome::Discard,
-            DeliverVerdict::Hold(name) => Outcome::Hold { name },
+            Decided::Otherwise(outcome) => outcome,
         };
         outcomes.push((index, outcome));
     }
     outcomes
 }
 
-async fn ask(
+/// The same before copies go to a mailbox store by LMTP: what was decided, and whose copies are to go there.
+pub(crate) async fn judge(
     house: &House,
-    asked: &mut Queued,
     delivery: &Delivery,
-    recipient: &QueuedRecipient,
-    view: Arc<ContentView>,
-) -> DeliverVerdict {
-    let (verdict, trace) = asked.deliver(recipient.index, view).await;
-    if let Some(journal) = &house.rooms.journal
-        && !trace.is_empty()
-    {
-        let fate = match &verdict {
-            DeliverVerdict::Next => "next",
-            DeliverVerdict::File(_) => "filed",
-            DeliverVerdict::Redirect(_) => "redirected",
-            DeliverVerdict::Fail(_) => "failed",
-            DeliverVerdict::Defer { .. } => "deferred",
-            DeliverVerdict::Discard => "discarded",
-            DeliverVerdict::Hold(_) => "held",
-        };
-        let note = report::Note { kind: "deliver", fate, reply: None, peer: None };
-        journal.record(report::entry(&delivery.message, &[recipient], note, trace));
+    content: &Arc<queue::Content>,
+) -> (Outcomes, Vec<usize>) {
+    let Some(mut desk) = Desk::open(house, delivery, content).await else {
+        return (Outcomes::new(), delivery.recipients.clone());
+    };
+    let (mut outcomes, mut recipients) = (Outcomes::new(), Vec::new());
+    for &index in &delivery.recipients {
+        match desk.decide(index).await {
+            Decided::Put(place) => {
+                if place != INBOX {
+                    // RFC 2033 has no word for it: the store files by rules of its own.
+                    tracing::warn!(message = %delivery.message.id, folder = place.folder.join("/"), "a plugin names a place in a mailbox behind LMTP; the copy goes to the inbox");
+                }
+                recipients.push(index);
+            }
+            Decided::Otherwise(outcome) => outcomes.push((index, outcome)),
+        }
     }
-    verdict
+    (outcomes, recipients)
 }
+
+/// The plugins that are asked about the copies of one delivery.
+struct Desk<'a> {
+    house: &'a House,
+    delivery: &'a Delivery,
+    asked: Queued,
+    view: Arc<ContentView>,
+}
+
+/// What becomes of a copy.
+enum Decided {
+    Put(Place),
+    Otherwise(Outcome),
+}
+
+impl<'a> Desk<'a> {
+    /// None if nobody wants to be asked, or the content cannot be read: the delivery itself meets the same fault, and has
+    /// words for it.
+    async fn open(
+        house: &'a House,
+        delivery: &'a Delivery,
+        content: &Arc<queue::Content>,
+    ) -> Option<Self> {
+        let chain = house.rooms.policy.as_ref()?.current();
+        let asked = router::ask_at(&chain, Stage::Deliver, &delivery.message)?;
+        let header = header(delivery, content).await.ok()?;
+        let view = Arc::new(ContentView::new(header, Arc::clone(content) as Arc<dyn Octets>));
+        Some(Self { house, delivery, asked, view })
+    }
+
+    async fn decide(&mut self, index: usize) -> Decided {
+        let recipient = &self.delivery.message.recipients[index];
+        Decided::Otherwise(match self.ask(recipient).await {
+            DeliverVerdict::Next => return Decided::Put(INBOX),
+            DeliverVerdict::File(place) => return Decided::Put(place),
+            DeliverVerdict::Redirect(to) => {
+                redirect(self.house, self.delivery, recipient, &self.view, to).await
+            }
+            DeliverVerdict::Fail(reply) => Outcome::Failed { reply, peer: None, quiet: false },
+            DeliverVerdict::Defer { wait, reply } => {
+                Outcome::Deferred { reply, peer: None, retry_in: Some(wait) }
+            }
+            DeliverVerdict::Discard => Outcome::Discard,
+            DeliverVerdict::Hold(name) => Outcome::Hold { name },
+        })
+    }
+
+    async fn ask(&mut self, recipient: &QueuedRecipient) -> DeliverVerdict {
+        let (verdict, trace) = self.asked.deliver(recipient.index, Arc::clone(&self.view)).await;
+        if let Some(journal) = &self.house.rooms.journal
+            && !trace.is_empty()
+        {
+            let fate = match &verdict {
+                DeliverVerdict::Next => "next",
+                DeliverVerdict::File(_) => "filed",
+                DeliverVerdict::Redirect(_) => "redirected",
+                DeliverVerdict::Fail(_) => "failed",
+                DeliverVerdict::Defer { .. } => "deferred",
+                DeliverVerdict::Discard => "discarded",
+                DeliverVerdict::Hold(_) => "held",
+            };
+            let note = report::Note { kind: "deliver", fate, reply: None, peer: None };
+            journal.record(report::entry(&self.delivery.message, &[recipient], note, trace));
+        }
+        verdict
+    }
+}
+
+const INBOX: Place = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
 
 async fn header(delivery: &Delivery, content: &Arc<queue::Content>) -> std::io::Result<Header> {
     let length = usize::try_from(delivery.message.head_octets()).unwrap_or(usize::MAX);

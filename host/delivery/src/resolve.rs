@@ -55,6 +55,15 @@ impl Target {
         }
     }
 
+    /// The same host under what policy demands of TLS, if that is more than the route does. What never leaves this
+    /// machine needs none.
+    pub(crate) fn with(self, demand: TlsDemand) -> Self {
+        match self.place {
+            Place::Tcp(_) => Self { tls: self.tls.max(demand), ..self },
+            Place::Unix(_) => self,
+        }
+    }
+
     /// Whether delivery there is final.
     pub(crate) fn is_final(&self) -> bool {
         self.dialect == Dialect::Lmtp

@@ -1,9 +1,9 @@
 //! One attempt, in four steps: resolve → connect → converse → report.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use metrics::{counter, gauge, histogram};
-use smtp::{Reply, Route};
+use smtp::{Reply, Route, TlsDemand};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -68,16 +68,49 @@ async fn attempt(house: &House, delivery: queue::Delivery) {
 
 /// What came of it for each recipient: the first three steps.
 async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
-    let mut course = Course::new(delivery, house.config.greylist_retry);
     let content = match delivery.content() {
         Ok(content) => Arc::new(content),
-        Err(error) => return course.give_up(&unreadable(delivery, &error), None),
+        Err(error) => {
+            let course = Course::new(delivery, &delivery.recipients, house.config.greylist_retry);
+            return course.give_up(&unreadable(delivery, &error), None);
+        }
     };
-    if let Route::Maildir(path) = &delivery.route {
-        return mailbox::deliver(house, path, delivery, &content).await;
+    let (mut outcomes, recipients) = match &delivery.route {
+        Route::Maildir(path) => return mailbox::deliver(house, path, delivery, &content).await,
+        // RFC 2033 §1: what is behind LMTP is the mailbox.
+        Route::Lmtp(_) => mailbox::judge(house, delivery, &content).await,
+        Route::Mx(_) | Route::Host { .. } => (Outcomes::new(), delivery.recipients.clone()),
+    };
+    for (demand, recipients) in by_demand(delivery, &recipients) {
+        let course = Course::new(delivery, &recipients, house.config.greylist_retry);
+        outcomes.extend(pursue(house, course, delivery, demand, &content).await);
     }
+    outcomes
+}
+
+/// The recipients by what policy demands of TLS for their copies: each such group has connections of its own. Of most
+/// messages nothing is demanded.
+fn by_demand(delivery: &queue::Delivery, recipients: &[usize]) -> BTreeMap<TlsDemand, Vec<usize>> {
+    let mut groups: BTreeMap<TlsDemand, Vec<usize>> = BTreeMap::new();
+    for &index in recipients {
+        let demand = delivery.message.recipients[index].tls.unwrap_or_default();
+        groups.entry(demand).or_default().push(index);
+    }
+    groups
+}
+
+/// One course to its end.
+async fn pursue(
+    house: &House,
+    mut course: Course<'_>,
+    delivery: &queue::Delivery,
+    demand: TlsDemand,
+    content: &Arc<queue::Content>,
+) -> Outcomes {
     match resolve(house, &delivery.route).await {
-        Ok(targets) => course.set_targets(targets),
+        Ok(targets) => {
+            course.set_targets(targets.into_iter().map(|target| target.with(demand)).collect());
+        }
         Err(reply) => return course.give_up(&reply, None),
     }
     let mut outgoing = None;
@@ -86,7 +119,7 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
         // Looked through once a host is there, so that who waits for one holds no buffer.
         let content = match &outgoing {
             Some(content) => content,
-            None => match Outgoing::survey(Arc::clone(&content)).await {
+            None => match Outgoing::survey(Arc::clone(content)).await {
                 Ok(content) => outgoing.insert(content),
                 Err(error) => return course.give_up(&unreadable(delivery, &error), None),
             },
