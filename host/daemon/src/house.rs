@@ -58,10 +58,13 @@ impl House {
         let tls = ServerTls::from_files(wiring::certificates(&config)?).context("[tls]")?;
         let client_tls =
             ClientTls::new(&ClientRoots::System).context("trust anchors of the system")?;
-        let journal =
-            Journal::open(JournalConfig::new(config.folder("trace"))).with_context(|| {
-                format!("can't write the trace in {}", config.folder("trace").display())
-            })?;
+        let trace = config.folder("trace");
+        let journal = Journal::open(JournalConfig {
+            keep: config.trace.keep,
+            keep_octets: config.trace.size,
+            ..JournalConfig::new(&trace)
+        })
+        .with_context(|| format!("can't write the trace in {}", trace.display()))?;
 
         let tables = Tables::load(wiring::tables(&config)).map_err(|faults| all(&faults))?;
         let mut host = HostConfig::new(config.folder("policy"), resolver.clone());
@@ -94,7 +97,7 @@ impl House {
         let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
 
         policy.set_submit(Submissions(inbound.injector().clone()));
-        let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.shedding());
+        let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.pressure());
         let office = Office {
             queue: queue.clone(),
             hosts: delivery.destinations_handle(),

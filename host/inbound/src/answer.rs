@@ -7,6 +7,7 @@ use smtp::server::{Answer, Question};
 use smtp::{MailParameters, Recipient, Reply, ReversePath};
 use tracing::{debug, info};
 
+use crate::authenticate;
 use crate::config::Directory;
 use crate::content::{self, Incoming};
 use crate::counters;
@@ -86,9 +87,6 @@ impl Session {
         };
         let mut transaction =
             Transaction::new(policy::Transaction::new(id, reverse_path, parameters), now(), draft);
-        if let Some(results) = self.made_up_results() {
-            transaction.policy.spf.clone_from(&results.spf);
-        }
         let qualified = rules::check_sender_is_qualified(&transaction.policy.reverse_path);
         if let (true, Err(reply)) = (self.entrance.config.role.is_submission(), qualified) {
             transaction.note_rule(Stage::Mail, "sender-domain", None, &reply);
@@ -101,6 +99,7 @@ impl Session {
             return Answer::Refuse(self.refuse_transaction(&reply, None));
         }
         self.tell_client_name().await;
+        transaction.policy.spf = authenticate::spf(self, &transaction.policy.reverse_path).await;
         let ruling = self.policy.mail(&mut transaction.policy).await;
         wait(ruling.delay).await;
         self.transaction = Some(transaction);

@@ -14,6 +14,7 @@ use smtp::Reply;
 use tracing::error;
 
 use crate::config::Role;
+use crate::findings;
 use crate::house::now;
 use crate::networks::Networks;
 use crate::refusal;
@@ -73,6 +74,8 @@ pub(crate) struct Verified {
     results: String,
     arc: ArcResult,
     author_domain: String,
+    /// The same as plugins see it, until they are asked.
+    typed: policy::authentication::Results,
 }
 
 /// Takes forged results away, finds out who a stranger's message is from, and adds what was found to the header.
@@ -91,21 +94,8 @@ pub(crate) async fn verify(
     if !session.is_lmtp() {
         transaction.policy.edits.extend(results::forged(id, header));
     }
-    let client = session.peer.ip().filter(|ip| !config.except_from.contains(*ip))?;
-    if !config.verify || session.entrance.config.role != Role::Mx || session.may_relay() {
-        return None;
-    }
-    if session.made_up_results().is_some() {
-        return None;
-    }
     let began = now();
-    let facts = Facts {
-        client,
-        helo: session.helo.as_ref().map_or("", |helo| helo.name.as_str()),
-        reverse_path: &transaction.policy.reverse_path,
-        receiver: &session.house.config.hostname,
-        now: began,
-    };
+    let facts = facts(session, &transaction.policy.reverse_path, began)?;
     let found = session.house.verifier.verify(&facts, header, &draft.octets()).await;
     let decision = auth::decide(&found, &config.trust, header);
     let results = results::field(id, &found);
@@ -116,8 +106,48 @@ pub(crate) async fn verify(
     let spent = now().duration_since(began).unwrap_or_default();
     let micros = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
     transaction.policy.trace.push(entry(&decision, &results, micros));
+    let typed = findings::of(&found);
     let Found { arc, dmarc, .. } = found;
-    Some(Verified { decision, results, arc: arc.result, author_domain: dmarc.author_domain })
+    let (arc, author_domain) = (arc.result, dmarc.author_domain);
+    Some(Verified { decision, results, arc, author_domain, typed })
+}
+
+/// What SPF says at MAIL, if a plugin may want to know it there.
+pub(crate) async fn spf(
+    session: &Session,
+    reverse_path: &smtp::ReversePath,
+) -> Vec<policy::authentication::Spf> {
+    if let Some(made_up) = session.made_up_results() {
+        return made_up.spf.clone();
+    }
+    let chain = session.policy.chain();
+    if !chain.asks(Stage::Mail) && !chain.asks(Stage::Rcpt) {
+        return Vec::new();
+    }
+    let Some(facts) = facts(session, reverse_path, now()) else { return Vec::new() };
+    let verifier = &session.house.verifier;
+    let (helo, mail_from) =
+        tokio::join!(verifier.spf_of_helo(&facts), verifier.spf_of_mail_from(&facts));
+    vec![findings::spf(&mail_from), findings::spf(&helo)]
+}
+
+/// What is known about a stranger; none about those who are not verified.
+fn facts<'a>(
+    session: &'a Session,
+    reverse_path: &'a smtp::ReversePath,
+    now: std::time::SystemTime,
+) -> Option<Facts<'a>> {
+    let config = &session.house.config.authentication;
+    let client = session.peer.ip().filter(|ip| !config.except_from.contains(*ip))?;
+    if !config.verify || session.entrance.config.role != Role::Mx || session.may_relay() {
+        return None;
+    }
+    if session.made_up_results().is_some() {
+        return None;
+    }
+    let helo = session.helo.as_ref().map_or("", |helo| helo.name.as_str());
+    let receiver = &session.house.config.hostname;
+    Some(Facts { client, helo, reverse_path, receiver, now })
 }
 
 fn entry(decision: &Decision, results: &str, micros: u64) -> TraceEntry {
@@ -146,6 +176,11 @@ fn entry(decision: &Decision, results: &str, micros: u64) -> TraceEntry {
 }
 
 impl Verified {
+    /// What was found, for plugins.
+    pub(crate) fn typed(&self) -> policy::authentication::Results {
+        self.typed.clone()
+    }
+
     /// What is to be done where no plugin overruled it: nothing, a hold under a name, or a refusal.
     pub(crate) fn verdict(&self, quarantine: Quarantine) -> Result<Option<String>, Reply> {
         match (&self.decision, quarantine) {

@@ -179,7 +179,11 @@ async fn ask(
             transaction.began,
         ));
     }
-    let content = ContentView::new(header.clone(), draft.octets());
+    let mut content = ContentView::new(header.clone(), draft.octets());
+    if let Some(verified) = verified {
+        content = content.with_results(verified.typed());
+        transaction.policy.spf = verified.typed().spf;
+    }
     let content = Arc::new(session.made_up(content, transaction));
     session.tell_client_name().await;
     let ruling = session.policy.data(&mut transaction.policy, content).await;

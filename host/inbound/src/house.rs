@@ -10,6 +10,7 @@ use net::{Permits, Resolver};
 use policy::trace::Journal;
 use queue::Queue;
 use smtp::server::Settings;
+use tokio::sync::watch;
 
 use crate::authenticate;
 use crate::config::{Config, Directory, ListenerConfig};
@@ -60,8 +61,7 @@ pub(crate) struct House {
     directory: RwLock<Arc<Directory>>,
     pub(crate) rooms: Rooms,
     pub(crate) permits: Permits,
-    /// No new sessions for now: the machine has enough to do.
-    pub(crate) shedding: Arc<AtomicBool>,
+    pub(crate) pressure: Arc<Pressure>,
     pub(crate) logins: Throttle,
     /// Says who mail is from.
     pub(crate) verifier: auth::Verifier,
@@ -77,8 +77,8 @@ impl House {
         let directory = RwLock::new(Arc::new(config.directory.clone()));
         let unique = AtomicU32::new(first);
         let verifier = authenticate::verifier(&config.authentication, &rooms.resolver);
-        let shedding = Arc::default();
-        Self { config, directory, rooms, permits, shedding, logins, verifier, unique }
+        let pressure = Arc::default();
+        Self { config, directory, rooms, permits, pressure, logins, verifier, unique }
     }
 
     /// Whom we know now.
@@ -93,6 +93,33 @@ impl House {
     /// A name for a session or a transaction.
     pub(crate) fn new_id(&self) -> Id {
         Id::new(now(), self.unique.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How short of memory the machine is. Who watches it says so; sessions obey.
+#[derive(Debug, Default)]
+pub struct Pressure {
+    shedding: AtomicBool,
+    short: watch::Sender<bool>,
+}
+
+impl Pressure {
+    /// While this is set, sessions that wait for their clients between two transactions hold no instances of plugins.
+    pub fn set_short(&self, short: bool) {
+        self.short.send_replace(short);
+    }
+
+    /// While this is set, new sessions hear 421 4.3.2 in place of the greeting; those that are open go on.
+    pub fn set_shedding(&self, shedding: bool) {
+        self.shedding.store(shedding, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_shedding(&self) -> bool {
+        self.shedding.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.short.subscribe()
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Address, Config, Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
 use crate::error::Error;
-use crate::house::{Entrance, House, Rooms};
+use crate::house::{Entrance, House, Pressure, Rooms};
 use crate::inject::Injector;
 use crate::proxy::{self, Proxied};
 use crate::refusal;
@@ -89,9 +88,9 @@ impl Inbound {
         &self.listening
     }
 
-    /// While this is set, new sessions hear 421 4.3.2 in place of the greeting; those that are open go on.
-    pub fn shedding(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.house.shedding)
+    /// Where it is said how short of memory the machine is.
+    pub fn pressure(&self) -> Arc<Pressure> {
+        Arc::clone(&self.house.pressure)
     }
 
     /// From now on new sessions know these domains and users.
@@ -263,7 +262,7 @@ impl Visit {
     fn permit(&self, peer: &Peer) -> Result<Option<Permit>, Reply> {
         // A Unix socket's clients are programs of this machine; its permissions say who they are.
         let Some(ip) = peer.ip() else { return Ok(None) };
-        if self.house.shedding.load(Ordering::Relaxed) {
+        if self.house.pressure.is_shedding() {
             counters::session_refused(&self.entrance.config.name, "memory");
             return Err(refusal::too_busy());
         }

@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) simulated: Option<Box<Simulated>>,
     stream: Option<Stream>,
     phase: watch::Receiver<Phase>,
+    /// Memory is short.
+    short: watch::Receiver<bool>,
     /// When this session must be over, once the server drains.
     until: Option<Instant>,
     /// When the machine last had something to do: the client's time runs from here.
@@ -116,6 +118,7 @@ impl Session {
         let mut session = Self {
             machine: Server::new(entrance.settings()),
             policy: policy::Session::new(house.rooms.policy.current(), facts),
+            short: house.pressure.subscribe(),
             client_name: ClientName::look_up(&house, entrance.config.role, &peer),
             directory: house.directory(),
             house,
@@ -207,7 +210,8 @@ impl Session {
     /// Waits for the client, the server's end or the deadline, whichever is first.
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
-        let Self { stream, machine, phase, ending, .. } = self;
+        let Self { stream, machine, phase, short, policy, ending, .. } = self;
+        let is_idle = self.transaction.is_none() && policy.holds_instances();
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
         };
@@ -229,6 +233,10 @@ impl Session {
                     machine.handle_timeout();
                 }
             },
+            () = until_short(short), if is_idle => {
+                debug!("memory is short: the plugins' instances go until the next command");
+                policy.release();
+            }
             until = Phase::draining(phase), if self.until.is_none() => {
                 self.until = Some(until);
                 *ending = "shutdown";
@@ -388,6 +396,14 @@ impl Drop for ClientName {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+/// Waits until memory is short.
+async fn until_short(short: &mut watch::Receiver<bool>) {
+    if short.wait_for(|short| *short).await.is_err() {
+        // Nobody watches it any more.
+        std::future::pending().await
     }
 }
 

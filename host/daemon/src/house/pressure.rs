@@ -5,14 +5,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use inbound::Pressure;
 use metrics::gauge;
 use queue::Queue;
 
 /// Watches until it is dropped. `limit`: octets; `None`: three quarters of what the machine or its cgroup has.
-pub(crate) async fn watch(limit: Option<u64>, queue: Queue, shedding: Arc<AtomicBool>) {
+pub(crate) async fn watch(limit: Option<u64>, queue: Queue, pressure: Arc<Pressure>) {
     let limit = limit.unwrap_or_else(|| available() / 4 * 3);
     let mut level = Level::Open;
     let mut pause = tokio::time::interval(PAUSE);
@@ -25,7 +25,8 @@ pub(crate) async fn watch(limit: Option<u64>, queue: Queue, shedding: Arc<Atomic
             tell(next, resident, limit);
             let why = || format!("memory: {resident} octets are held, {limit} may be");
             queue.shut((next != Level::Open).then(why));
-            shedding.store(next == Level::NoSessions, Ordering::Relaxed);
+            pressure.set_short(next != Level::Open);
+            pressure.set_shedding(next == Level::NoSessions);
             level = next;
         }
     }
