@@ -34,6 +34,13 @@ impl Zone {
         self
     }
 
+    /// `name TXT "text"`.
+    pub fn txt(mut self, name: &str, text: &str) -> Self {
+        // A comma begins the next string of the record.
+        self.options.push(format!("--txt-record={name},\"{text}\""));
+        self
+    }
+
     /// RFC 7505: `name MX 0 .`
     pub fn null_mx(mut self, name: &str) -> Self {
         // Record type 15, preference 0, and the root: dnsmasq can't be told so by --mx-host.

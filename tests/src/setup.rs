@@ -88,6 +88,13 @@ impl Setup {
         self.listener_with("mx", &format!("address = \"127.0.0.1:{port}\""))
     }
 
+    /// The same with the port that the listener `mx` of another one has.
+    pub fn with_port_of(mut self, other: &Self) -> Self {
+        let port = other.port("mx");
+        self.ports.insert("mx".to_owned(), port);
+        self.listener_with("mx", &format!("address = \"127.0.0.1:{port}\""))
+    }
+
     /// Lets a key of a listener be what `toml` says, such as `proxy-from = ["127.0.0.1/32"]`.
     pub fn listener_with(mut self, name: &str, toml: &str) -> Self {
         let over: Table = toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}"));

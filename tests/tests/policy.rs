@@ -6,9 +6,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use tests::dns::{Dns, Zone};
+use tests::foreign::Foreign;
 use tests::maildir::{contains, header};
 use tests::plugins::guest;
 use tests::server::program;
+use tests::sink::{Behaviour, Sink};
 use tests::{Client, Gatepost, Setup, eventually, letter};
 
 const FROM: &str = "sender@client.example";
@@ -230,4 +233,158 @@ fn a_reply_waits_and_nobody_else_does() {
     }
     let took = begun.elapsed();
     assert!(took >= std::time::Duration::from_millis(300), "{took:?}");
+}
+
+#[test]
+fn every_entrance_is_judged_and_named() {
+    let server = acting("mail = \"schedule\"\nrcpt = \"submit\"")
+        .listener("submission", "submission")
+        .listener("submissions", "submissions")
+        .listener("lmtp", "lmtp")
+        .with("[relay]\nfrom = [\"127.0.0.0/8\"]")
+        .with(&format!("[[user]]\nname = \"{TO}\"\npassword = \"{}\"", Gatepost::hash("secret")))
+        .with("[[domain]]\nname = \"example.org\"\nusers = [\"bob\", \"postmaster\", \"robot\"]\ndeliver = \"maildir:var/mail/example.test/org-{user}\"")
+        .start();
+    let told = |from: &str, origin: &str| why(&server, from, &format!("\"{origin} []"));
+
+    // The content in pieces (RFC 3030) is content as any other.
+    let mut mx = server.session();
+    mx.command("MAIL FROM:<pieces@client.example>").unwrap();
+    mx.command(&format!("RCPT TO:<{TO}>")).unwrap();
+    mx.send(b"BDAT 18\r\nSubject: one\r\n\r\no\r\nBDAT 4 LAST\r\nne\r\n").unwrap();
+    assert_eq!((mx.reply().unwrap().code, mx.reply().unwrap().code), (250, 250));
+    told("pieces@client.example", "mx");
+
+    let mut lmtp = server.connect("lmtp");
+    lmtp.reply().unwrap();
+    lmtp.command("LHLO client.example").unwrap();
+    lmtp.command("MAIL FROM:<lmtp@client.example>").unwrap();
+    lmtp.command("RSET").unwrap();
+    told("lmtp@client.example", "lmtp");
+
+    // "\0alice@example.test\0secret"
+    let login = "AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=";
+    let mut submission = server.connect("submission");
+    submission.hello("client.example").unwrap();
+    submission.secure("client.example").unwrap();
+    assert_eq!(submission.command(login).unwrap().code, 235);
+    submission.command(&format!("MAIL FROM:<{TO}>")).unwrap();
+    submission.command("RSET").unwrap();
+    told(TO, "submission");
+
+    let mut submissions = server.connect("submissions");
+    submissions.start_tls().unwrap();
+    submissions.hello("client.example").unwrap();
+    assert_eq!(submissions.command(login).unwrap().code, 235);
+    submissions.command(&format!("MAIL FROM:<{TO}>")).unwrap();
+    submissions.command("RSET").unwrap();
+    told(TO, "submissions");
+
+    let (done, said) = hand_in(&server, "hands@example.test", TO, "Subject: local\n\nhello\n");
+    assert!(done, "{said}");
+    told("hands@example.test", "local");
+
+    // What the plugin itself submitted at RCPT was judged as all other mail.
+    told("robot@example.org", "plugin");
+
+    let failing = acting("route = \"fail\"\ndsn = \"schedule\"").start();
+    failing.session().transaction("bob@example.test", &[TO], &letter::plain("fails")).unwrap();
+    why(&failing, "bob@example.test", "\"notice []");
+}
+
+#[test]
+fn copies_for_a_mailbox_behind_lmtp_are_judged_too() {
+    let store = Setup::new().listener("lmtp", "lmtp").start();
+    let port = store.port("lmtp");
+    let behind = |act: &str| {
+        acting(&format!("deliver = \"{act}\""))
+            .without("domain")
+            .with(&format!("[[domain]]\nname = \"example.test\"\nusers = [\"alice\"]\ndeliver = \"lmtp:[127.0.0.1]:{port}\""))
+            .start()
+    };
+    let discarding = behind("discard");
+    sent(&discarding, &[TO]);
+    why(&discarding, TO, "\"fate\":\"discarded\"");
+    let holding = behind("hold");
+    sent(&holding, &[TO]);
+    eventually("a copy on hold", || {
+        holding.queue(&["list"]).to_string().contains("suspects").then_some(())
+    });
+    assert!(store.mailbox("alice").is_empty());
+    // The store has folders of its own: the copy goes to its inbox, and the log says so.
+    let filing = behind("file");
+    sent(&filing, &[TO]);
+    assert_eq!(store.wait_mailbox("alice", 1).len(), 1);
+    filing.wait_log("a place in a mailbox behind LMTP", 0);
+}
+
+#[test]
+fn a_plugins_demand_of_tls_holds_on_the_way_out() {
+    let check = |act: &str, tls: Option<&str>, goes: Option<bool>| {
+        let sink = Sink::start(Behaviour { tls: tls.map(str::to_owned), ..Behaviour::default() });
+        let via = format!("smtp:[127.0.0.1]:{}", sink.port());
+        let server = acting(&format!("rcpt = \"{act}\""))
+            .with("[relay]\nfrom = [\"127.0.0.0/8\"]")
+            .with(&format!("[[route]]\nto = \"*\"\nvia = \"{via}\""))
+            .start();
+        let lines = sent(&server, &["x@target.test"]);
+        let id = lines.last().unwrap().rsplit(' ').next().unwrap().to_owned();
+        match goes {
+            Some(encrypted) => assert_eq!(sink.wait(1)[0].tls, encrypted, "{act} {tls:?}"),
+            None => {
+                why(&server, &id, "\"fate\":\"deferred\"");
+                assert!(sink.taken().is_empty(), "{act} {tls:?}");
+            }
+        }
+    };
+    let name = Some("127.0.0.1");
+    check("", None, Some(false));
+    check("", name, Some(true));
+    check("require-tls", name, Some(true));
+    check("require-tls", None, None);
+    // The certificate of the sink is its own.
+    check("verify-tls", name, None);
+}
+
+#[test]
+fn a_plugin_reads_what_was_found_out_about_the_sender() {
+    let Some(dnsmasq) = Foreign::need("authentication", "dnsmasq") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let zone = Zone::default()
+        .txt("client.example", "v=spf1 ip4:127.0.0.1 -all")
+        .txt("_dmarc.client.example", "v=DMARC1; p=quarantine")
+        .txt("other.example", "v=spf1 -all");
+    let dns = Dns::start(&dnsmasq, &zone, folder.path());
+    let server = acting("mail = \"authentication\"\ndata = \"authentication\"")
+        .with(&format!("[dns]\nservers = [\"{}\"]", dns.address()))
+        .with("[authentication]\nexcept-from = []\nenforce = false")
+        .start();
+    sent(&server, &[TO]);
+    let entry = eventually("the transaction in the trace", || {
+        let said = server.command(&["why", FROM, "--json", "--config", "gatepost.toml"]).stdout;
+        let entry: serde_json::Value = serde_json::from_str(said.lines().next()?).ok()?;
+        (entry["kind"] == "transaction").then_some(entry)
+    });
+    let reason = |stage: &str| {
+        let stages = entry["stages"].as_array().unwrap();
+        let found = stages.iter().find(|it| it["stage"] == stage && it["plugin"] == "guest");
+        found.unwrap()["reason"].as_str().unwrap().to_owned()
+    };
+    // RFC 7208 §2.4: the domain of the reverse-path, known before anything else is sent.
+    let mail = reason("mail");
+    assert!(mail.contains("SpfResult::Pass") && mail.contains("client.example"), "{mail}");
+    let data = reason("data");
+    for word in [
+        "SpfResult::Pass",
+        "DmarcResult::Pass",
+        "DmarcPolicy::Quarantine",
+        "is-spf-aligned: true",
+        "ArcResult::None",
+    ] {
+        assert!(data.contains(word), "{word} in {data}");
+    }
+
+    server.session().transaction("x@other.example", &[TO], &letter::plain("forged")).unwrap();
+    why(&server, "x@other.example", "SpfResult::Fail");
+    why(&server, "x@other.example", "DmarcResult::None");
 }

@@ -7,6 +7,7 @@ mod authentication;
 pub(crate) mod plugins;
 pub(crate) mod reader;
 mod sections;
+mod switch;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
@@ -28,6 +29,7 @@ pub(crate) use self::authentication::{Authentication, DkimKey};
 pub(crate) use self::reader::Fault;
 use self::reader::{Reader, Source};
 pub(crate) use self::sections::schedule_of;
+pub(crate) use self::switch::switch;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug)]
@@ -74,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) plugins: Vec<Plugin>,
     /// What all plugins share.
     pub(crate) policy: Policy,
+    /// How long it is known what was decided.
+    pub(crate) trace: Trace,
     /// Where administrators and monitoring connect.
     pub(crate) admin: Admin,
 }
@@ -322,8 +326,10 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     /// The component.
     pub(crate) component: Component,
+    /// Whether it is asked at all; `gatepost plugin enable` and `disable` change it.
+    pub(crate) enabled: bool,
     /// The digest that the component must have.
-    pub sha256: Option<String>,
+    pub(crate) sha256: Option<String>,
     /// What a failed call means.
     pub(crate) on_error: OnError,
     /// When it is not asked any more, and what then.
@@ -356,6 +362,15 @@ pub(crate) enum OnError {
     Reject,
 }
 
+/// `[trace]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// What is older is removed.
+    pub(crate) keep: Duration,
+    /// Where there is more than so many octets, the oldest goes.
+    pub(crate) size: u64,
+}
+
 /// `[admin]`
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
@@ -375,6 +390,14 @@ impl Config {
             let message = format!("can't read this file: {error}");
             vec![Fault { file: file.to_owned(), line: 1, key: String::new(), message }]
         })?;
+        if let Some(message) = open_to_all(file) {
+            return Err(vec![Fault {
+                file: file.to_owned(),
+                line: 1,
+                key: String::new(),
+                message,
+            }]);
+        }
         Self::parse(file, &text)
     }
 
@@ -420,6 +443,24 @@ impl Config {
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.data.join(name)
     }
+}
+
+/// Why everybody on this machine could put something else in the place of this file, if that is so.
+fn open_to_all(file: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| Some(std::fs::metadata(path).ok()?.permissions().mode());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if mode(file)? & 0o002 != 0 {
+        let name = file.display();
+        return Some(format!("everybody may write to {name}; chmod o-w {name}"));
+    }
+    // In a folder with the sticky bit, as /tmp is, nobody removes what is another's.
+    if mode(folder)? & 0o1002 == 0o002 {
+        let name = folder.display();
+        return Some(format!("everybody may write to the folder {name}; chmod o-w {name}"));
+    }
+    None
 }
 
 /// The table of a file; where the text is no TOML, that is a fault of the file.

@@ -239,7 +239,7 @@ pub(crate) fn tables(config: &Config) -> Vec<TableSource> {
 
 /// The plugins, in the order in which they are asked.
 pub(crate) fn plugins(config: &Config) -> Vec<PluginConfig> {
-    config.plugins.iter().map(plugin).collect()
+    config.plugins.iter().filter(|plugin| plugin.enabled).map(plugin).collect()
 }
 
 fn plugin(from: &config::Plugin) -> PluginConfig {

@@ -9,14 +9,16 @@
 )]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use message::{Header, Id};
+use policy::trace::{Entry, Journal, JournalConfig};
 use policy::{
     Chain, Component, ContentView, Host, HostConfig, Origin, PluginConfig, Session, SessionFacts,
-    Stage, Transaction,
+    Stage, TraceEntry, Transaction,
 };
 use smtp::{ForwardPath, MailParameters, RcptParameters, Recipient, ReversePath};
 
@@ -30,22 +32,144 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let path = std::env::args().nth(1).unwrap_or_else(|| default.into());
     let directory = tempfile::tempdir()?;
-    let resolver = net::Resolver::zone(net::Zone::default());
-    let host = Host::new(HostConfig::new(directory.path(), resolver))?;
+    let host = Host::new(config(directory.path(), 1000))?;
     for plugins in [1, 4] {
-        let configs = (0..plugins)
-            .map(|n| PluginConfig::new(format!("p{n}"), Component::File(path.clone().into())));
-        let began = Instant::now();
-        let chain =
-            Arc::new(host.load(configs.collect()).await.map_err(|faults| format!("{faults:?}"))?);
-        println!(
-            "{plugins} plugins of {} octets, loaded in {:?}",
-            chain.plugins()[0].size,
-            began.elapsed()
-        );
+        let (chain, took) = load(&host, &path, plugins, serde_json::json!({})).await?;
+        let size = chain.plugins()[0].size;
+        let known = if plugins == 1 { "compiled and loaded" } else { "loaded from the cache" };
+        println!("{plugins} plugins of {size} octets, {known} in {took:?}");
         measure(&chain).await?;
     }
+    let acts = serde_json::json!({ "act": { "data": "five-headers" } });
+    let (chain, _) = load(&host, &path, 1, acts).await?;
+    println!("1 plugin that reads five header fields at data");
+    measure(&chain).await?;
+    drop((chain, host));
+    trace().await?;
+    memory(&path).await
+}
+
+/// What it costs to write down what four plugins decided at four stages: for who records, and for the thread that writes.
+async fn trace() -> Result<(), Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?;
+    let journal = Journal::open(JournalConfig::new(directory.path()))?;
+    let entry = entry();
+    let began = Instant::now();
+    let mut recorded = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        let entry = entry.clone();
+        let begun = Instant::now();
+        journal.record(entry);
+        recorded += begun.elapsed();
+    }
+    journal.flush().await;
+    let count = u32::try_from(ROUNDS)?;
+    let octets: u64 = std::fs::read_dir(directory.path())?
+        .map(|file| Ok(file?.metadata()?.len()))
+        .sum::<std::io::Result<u64>>()?;
+    println!(
+        "an entry of the trace with 16 answers: {:.2?} to record, {:.2?} until it is written, {} octets",
+        recorded / count,
+        began.elapsed() / count,
+        octets / u64::from(count)
+    );
     Ok(())
+}
+
+fn entry() -> Entry {
+    let stage = |stage| TraceEntry {
+        stage,
+        plugin: "greylist".into(),
+        version: "0.1.0".into(),
+        digest: "0123456789abcdef".repeat(4).into(),
+        recipient: (stage == Stage::Rcpt).then(|| "bob@example.org".to_owned()),
+        verdict: "next".into(),
+        reply: None,
+        reason: Some("seen before".into()),
+        rule: None,
+        edits: Vec::new(),
+        micros: 7,
+        error: None,
+    };
+    let stages = [Stage::Helo, Stage::Mail, Stage::Rcpt, Stage::Data];
+    Entry {
+        id: facts().id,
+        session: Some("0123456789abcdef".into()),
+        time: SystemTime::now(),
+        kind: "transaction".into(),
+        peer: Some("192.0.2.1".into()),
+        helo: Some("client.example".into()),
+        reverse_path: Some("alice@example.com".into()),
+        recipients: vec!["bob@example.org".into()],
+        fate: "received".into(),
+        reply: Some("250 2.0.0 Ok: queued".into()),
+        stages: stages.into_iter().flat_map(|at| std::iter::repeat_n(stage(at), 4)).collect(),
+    }
+}
+
+fn config(directory: &Path, slots: u32) -> HostConfig {
+    let resolver = net::Resolver::zone(net::Zone::default());
+    HostConfig { slots, ..HostConfig::new(directory, resolver) }
+}
+
+/// A chain of so many plugins of this component, and how long it took to make.
+async fn load(
+    host: &Arc<Host>,
+    path: &str,
+    plugins: usize,
+    config: serde_json::Value,
+) -> Result<(Arc<Chain>, Duration), Box<dyn std::error::Error>> {
+    let configs = (0..plugins).map(|n| {
+        let component = Component::File(path.into());
+        PluginConfig { config: config.clone(), ..PluginConfig::new(format!("p{n}"), component) }
+    });
+    let began = Instant::now();
+    let chain = host.load(configs.collect()).await.map_err(|faults| format!("{faults:?}"))?;
+    Ok((Arc::new(chain), began.elapsed()))
+}
+
+/// What sessions hold with four plugins: idle ones, and ones in the middle of a transaction.
+async fn memory(path: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?;
+    let host = Host::new(config(directory.path(), 6000))?;
+    let (chain, _) = load(&host, path, 4, serde_json::json!({})).await?;
+    let before = resident()?;
+    let mut idle: Vec<Session> =
+        (0..10_000).map(|_| Session::new(chain.clone(), facts())).collect();
+    println!("10,000 sessions that only connected: {} octets each", grown(before, 10_000)?);
+    for session in &mut idle {
+        session.helo("client.example", true).await;
+        session.release();
+    }
+    let each = grown(before, 10_000)?;
+    println!(
+        "10,000 idle sessions whose plugins were asked and gave their memory back: {each} octets each, and what the pool keeps warm"
+    );
+    drop(idle);
+    let before = resident()?;
+    let mut open = Vec::new();
+    for _ in 0..1_000 {
+        let mut session = Session::new(chain.clone(), facts());
+        let sender = ReversePath::Mailbox("alice@example.com".parse()?);
+        let mut transaction = Transaction::new(facts().id, sender, MailParameters::default());
+        session.helo("client.example", true).await;
+        session.mail(&mut transaction).await;
+        open.push((session, transaction));
+    }
+    let each = grown(before, 1_000)? >> 10;
+    println!("1,000 sessions in a transaction with four live instances: {each} KiB each");
+    Ok(())
+}
+
+/// Octets of memory that this process has in use.
+fn resident() -> std::io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    Ok(line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10)
+}
+
+fn grown(before: u64, sessions: u64) -> std::io::Result<u64> {
+    Ok(resident()?.saturating_sub(before) / sessions)
 }
 
 async fn measure(chain: &Arc<Chain>) -> Result<(), Box<dyn std::error::Error>> {

@@ -46,7 +46,10 @@ pub(super) fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
             Some(bundled) => Component::Bundled(bundled.to_owned()),
             None => Component::File(text.into()),
         });
-    check_component(&section, component.as_ref());
+    let enabled = section.get_or("enabled", true);
+    if enabled {
+        check_component(&section, component.as_ref());
+    }
     let sha256 = section.get::<String>("sha256").map(|digest| digest.to_ascii_lowercase());
     if sha256
         .as_ref()
@@ -66,6 +69,7 @@ pub(super) fn plugin(section: Reader<'_>, tables: &[Table]) -> Option<Plugin> {
         line,
         name: name?,
         component: component?,
+        enabled,
         sha256,
         on_error,
         breaker,
@@ -90,7 +94,12 @@ fn check_component(section: &Reader<'_>, component: Option<&Component>) {
         Some(Component::File(path)) if !path.is_file() => {
             section.fault("component", format!("there is no file {}", path.display()));
         }
-        Some(_) | None => {}
+        Some(Component::File(path)) => {
+            if let Some(message) = super::open_to_all(path) {
+                section.fault("component", message);
+            }
+        }
+        Some(Component::Bundled(_)) | None => {}
     }
 }
 

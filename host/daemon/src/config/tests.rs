@@ -69,6 +69,18 @@ fn a_fault_names_line_key_and_nearest_key() {
         "test.toml:3: limits.message: RFC 5321 §4.5.3.1.7 asks for 64 KiB at least",
     );
     check(
+        "[trace]\nkeep = \"10m\"",
+        "test.toml:3: trace.keep: an hour at least: a refusal is asked about when its sender has read it",
+    );
+    check(
+        "[trace]\nsize = \"1 MiB\"",
+        "test.toml:3: trace.size: 8 MiB at least: a busy hour has to fit in",
+    );
+    check(
+        "[trace]\nage = \"1d\"",
+        "test.toml:3: trace.age: unknown key \"age\"; valid here: \"keep\", \"size\"",
+    );
+    check(
         "[relay]\nfrom = [\"0.0.0.0/0\"]",
         "test.toml:3: relay.from: a network that holds everybody makes an open relay",
     );
@@ -100,6 +112,38 @@ fn a_fault_names_line_key_and_nearest_key() {
         "[[route]]\nto = \"*\"\nsource = [\"192.0.2.1\", \"2001:db8::1\", \"192.0.2.2\"]",
         "test.toml:4: route[0].source: one address of each family is enough: IPv4, IPv6 or both",
     );
+}
+
+#[test]
+fn what_everybody_may_change_is_not_obeyed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, component) = (folder.path().join("g.toml"), folder.path().join("p.wasm"));
+    std::fs::write(&component, "x").unwrap();
+    let plugin = format!("[[plugin]]\nname = \"p\"\ncomponent = {component:?}\n");
+    std::fs::write(&file, format!("{LEAST}{plugin}")).unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let said = || match Config::load(&file) {
+        Ok(_) => String::new(),
+        Err(faults) => faults[0].to_string(),
+    };
+    (mode(&file, 0o644), mode(&component, 0o644), mode(folder.path(), 0o755));
+    assert_eq!(said(), "");
+    mode(&component, 0o666);
+    let expected = format!(
+        ":4: plugin[0].component: everybody may write to {0}; chmod o-w {0}",
+        component.display()
+    );
+    assert!(said().ends_with(&expected), "{}", said());
+    mode(&file, 0o646);
+    assert!(said().contains(":1: everybody may write to"), "{}", said());
+    (mode(&file, 0o644), mode(&component, 0o644), mode(folder.path(), 0o757));
+    assert!(said().contains("everybody may write to the folder"), "{}", said());
+    // Where only owners remove, as in /tmp.
+    mode(folder.path(), 0o1777);
+    assert_eq!(said(), "");
 }
 
 #[test]
