@@ -1,8 +1,9 @@
 //! What a plugin answered, in one form for all stages, checked before anybody acts on it.
 
-use std::time::Duration;
+mod queued;
+mod reply;
 
-use smtp::{ForwardPath, Mailbox, Reply, Route};
+use smtp::{ForwardPath, Mailbox};
 
 use crate::bindings::stages::{
     on_auth, on_connect, on_data, on_deliver, on_dsn, on_helo, on_mail, on_outcome, on_rcpt,
@@ -10,10 +11,10 @@ use crate::bindings::stages::{
 };
 use crate::bindings::types;
 use crate::imports::log::clean;
-use crate::verdict::{
-    AuthVerdict, DeliverVerdict, NoticeVerdict, OutcomeVerdict, Place, RecipientVerdict,
-    ReturnedPart, RouteVerdict, Verdict,
-};
+use crate::verdict::{AuthVerdict, RecipientVerdict, Verdict};
+
+pub(crate) use self::queued::{deliver_verdict, notice_verdict, outcome_verdict, route_verdict};
+use self::reply::{checked, parting};
 
 /// The decision of one plugin, as it came.
 #[derive(Debug)]
@@ -240,129 +241,6 @@ pub(crate) fn recipient_verdicts(
     Ok(verdicts)
 }
 
-/// The checked answer at `deliver`; none lets the next plugin speak.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
-pub(crate) fn deliver_verdict(answer: Answer) -> Result<Option<DeliverVerdict>, String> {
-    Ok(Some(match answer {
-        Answer::Next => return Ok(None),
-        Answer::Accept => DeliverVerdict::Next,
-        Answer::File(place) => DeliverVerdict::File(Place {
-            folder: folder(&place.folder)?,
-            is_seen: place.is_seen,
-            is_flagged: place.is_flagged,
-        }),
-        Answer::Redirect(addresses) => {
-            if addresses.is_empty() || addresses.len() > MAX_REDIRECT {
-                return Err(format!("mail is redirected to 1 to {MAX_REDIRECT} addresses"));
-            }
-            let mailboxes = addresses.iter().map(|address| {
-                address.parse().map_err(|error| format!("{address:?} is no address: {error}"))
-            });
-            DeliverVerdict::Redirect(mailboxes.collect::<Result<_, _>>()?)
-        }
-        Answer::Reject(reply) => DeliverVerdict::Fail(checked(reply, 5, REFUSED)?),
-        Answer::Wait(seconds, reply) => DeliverVerdict::Defer {
-            wait: wait(seconds),
-            reply: checked(reply, 4, "451 4.3.0 Deferred by policy")?,
-        },
-        Answer::Discard => DeliverVerdict::Discard,
-        Answer::Hold(name) => DeliverVerdict::Hold(checked_name(name)?),
-        other => return Err(misplaced(&other)),
-    }))
-}
-
-/// The checked answer at `dsn`; none lets the next plugin speak.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
-pub(crate) fn notice_verdict(answer: Answer) -> Result<Option<NoticeVerdict>, String> {
-    Ok(Some(match answer {
-        Answer::Next => return Ok(None),
-        Answer::Accept => NoticeVerdict::Next,
-        Answer::Suppress => NoticeVerdict::Suppress,
-        Answer::Send(changes) => {
-            let to = changes
-                .to
-                .map(|to| to.parse().map_err(|error| format!("{to:?} is no address: {error}")));
-            let returned = changes.returned.map(|part| match part.as_str() {
-                "full" => Ok(ReturnedPart::Full),
-                "header" => Ok(ReturnedPart::Header),
-                "none" => Ok(ReturnedPart::Nothing),
-                _ => Err(format!("{part:?} is none of \"full\", \"header\", \"none\"")),
-            });
-            NoticeVerdict::Send {
-                to: to.transpose()?,
-                returned: returned.transpose()?,
-                text: changes.text.map(|text| paragraphs(&text)).filter(|text| !text.is_empty()),
-            }
-        }
-        other => return Err(misplaced(&other)),
-    }))
-}
-
-/// Text of several lines, without other control characters.
-fn paragraphs(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT_OCTETS);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let lines = text[..end].lines().map(|line| clean(line, MAX_TEXT_OCTETS));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// The parts of a folder's name, which becomes one on disk.
-fn folder(name: &str) -> Result<Vec<String>, String> {
-    let fault = || format!("{:?} is no name of a folder", clean(name, MAX_FOLDER_OCTETS));
-    if name.is_empty() || name.eq_ignore_ascii_case("inbox") {
-        return Ok(Vec::new());
-    }
-    let good = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '~'])
-            && !part.contains(['.', '\\', '*', '%', '&'])
-            && !part.chars().any(char::is_control)
-            && part.trim() == part
-    };
-    if name.len() > MAX_FOLDER_OCTETS || !name.split('/').all(good) {
-        return Err(fault());
-    }
-    Ok(name.split('/').map(str::to_owned).collect())
-}
-
-/// The checked answer at `route`.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
-pub(crate) fn route_verdict(answer: Answer) -> Result<RouteVerdict, String> {
-    Ok(match answer {
-        Answer::To(text) => {
-            let route: Route =
-                text.parse().map_err(|error| format!("{text:?} is no route: {error}"))?;
-            RouteVerdict::To(route)
-        }
-        Answer::Hold(name) => RouteVerdict::Hold(checked_name(name)?),
-        Answer::Wait(seconds, reply) => RouteVerdict::Defer {
-            wait: wait(seconds),
-            reply: checked(reply, 4, "451 4.3.0 Deferred by policy")?,
-        },
-        Answer::Fail(reply) => RouteVerdict::Fail(checked(reply, 5, REFUSED)?),
-        Answer::Discard => RouteVerdict::Discard,
-        Answer::Next => RouteVerdict::Next,
-        other => return Err(misplaced(&other)),
-    })
-}
-
-/// The checked answer at `outcome`.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other answers belong to other stages")]
-pub(crate) fn outcome_verdict(answer: Answer) -> Result<OutcomeVerdict, String> {
-    Ok(match answer {
-        Answer::RetryIn(seconds) => OutcomeVerdict::RetryIn(wait(seconds)),
-        Answer::Fail(reply) => {
-            OutcomeVerdict::Fail(checked(reply, 5, "550 5.7.1 Given up by policy")?)
-        }
-        Answer::Hold(name) => OutcomeVerdict::Hold(checked_name(name)?),
-        Answer::SuppressNotice => OutcomeVerdict::SuppressNotice,
-        Answer::Next => OutcomeVerdict::Next,
-        other => return Err(misplaced(&other)),
-    })
-}
-
 /// The contract's types admit no such answer; if one comes, the call has failed.
 fn misplaced(answer: &Answer) -> String {
     format!("{} is no answer here", answer.name())
@@ -371,66 +249,6 @@ fn misplaced(answer: &Answer) -> String {
 /// Text of an error, fit for a line.
 pub(crate) fn short(text: &str) -> String {
     clean(text, REASON_OCTETS)
-}
-
-fn wait(seconds: u32) -> Duration {
-    Duration::from_secs(u64::from(seconds).clamp(1, MAX_WAIT_SECONDS))
-}
-
-/// The reply before the connection is closed.
-fn parting(reply: Option<types::Reply>) -> Result<Reply, String> {
-    let class = if reply.as_ref().is_some_and(|reply| reply.code >= 500) { 5 } else { 4 };
-    checked(reply, class, "421 4.7.0 Closing connection")
-}
-
-/// A reply that may go over the wire, or why not.
-fn checked(reply: Option<types::Reply>, class: u16, default: &str) -> Result<Reply, String> {
-    let Some(reply) = reply else { return Ok(parse(default)) };
-    // RFC 5321 §4.2: the second digit is 0 to 5.
-    if reply.code / 100 != class || reply.code / 10 % 10 > 5 {
-        return Err(format!("reply code {} where {class}yz is due", reply.code));
-    }
-    if reply.lines.len() > MAX_LINES {
-        return Err(format!(
-            "a reply of {} lines, at most {MAX_LINES} are sent",
-            reply.lines.len()
-        ));
-    }
-    for line in &reply.lines {
-        if line.len() > MAX_LINE_OCTETS {
-            return Err(format!(
-                "a reply line of {} octets, at most {MAX_LINE_OCTETS} are sent",
-                line.len()
-            ));
-        }
-        // RFC 5321 §4.2: textstring. CR, LF and NUL above all: they would forge replies.
-        if line.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(format!("a control character in the reply {:?}", clean(line, 100)));
-        }
-    }
-    let (subject, detail) = match &reply.enhanced {
-        Some(enhanced) => (enhanced.subject, enhanced.detail),
-        None => (7, 1),
-    };
-    // RFC 3463 §2: up to three digits each.
-    if subject > 999 || detail > 999 {
-        return Err(format!("enhanced status code {class}.{subject}.{detail}"));
-    }
-    let text = if reply.lines.is_empty() {
-        default_text(default).to_owned()
-    } else {
-        reply.lines.join("\n")
-    };
-    Ok(Reply::new(reply.code, format!("{class}.{subject}.{detail} {text}").as_str()))
-}
-
-fn parse(default: &str) -> Reply {
-    let (code, text) = default.split_at(3);
-    Reply::new(code.parse().expect("a default begins with its code"), text.trim_start())
-}
-
-fn default_text(default: &str) -> &str {
-    default.splitn(3, ' ').nth(2).unwrap_or_default()
 }
 
 /// A name under which messages are held: it stands in listings and commands.
@@ -452,21 +270,10 @@ pub(crate) fn is_word(text: &str) -> bool {
 
 const REFUSED: &str = "550 5.7.1 Refused by policy";
 const DEFERRED: &str = "451 4.7.1 Try again later";
-const MAX_LINES: usize = 16;
-/// RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets, with code and CRLF; the enhanced code takes some.
-const MAX_LINE_OCTETS: usize = 400;
 const REASON_OCTETS: usize = 500;
 const RULE_OCTETS: usize = 100;
 /// What a log and a Received field can carry.
 const MAX_IDENTITY_OCTETS: usize = 255;
-/// More than this is a mailing list, and has an entrance of its own.
-const MAX_REDIRECT: usize = 100;
-/// A page.
-const MAX_TEXT_OCTETS: usize = 4000;
-/// A file name has 255 octets at most, and some of them are ours.
-const MAX_FOLDER_OCTETS: usize = 200;
-/// No message lives that long in a queue.
-const MAX_WAIT_SECONDS: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]
 mod tests {

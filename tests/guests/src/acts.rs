@@ -45,28 +45,9 @@ pub fn act(stage: &str, asked: &Asked) -> Said {
 
 fn verdict(name: &str) -> Option<Said> {
     let plain = [
-        "accept",
-        "reject",
-        "defer",
-        "disconnect",
-        "discard",
-        "drop",
-        "quarantine",
-        "quarantine-badly",
-        "to",
-        "to-nowhere",
-        "hold",
-        "fail",
-        "retry",
-        "suppress",
-        "success",
-        "check",
-        "each",
-        "file",
-        "file-seen",
-        "file-badly",
-        "redirect",
-        "send",
+        "accept", "reject", "defer", "disconnect", "discard", "drop", "quarantine", "quarantine-badly", "to",
+        "to-nowhere", "hold", "fail", "retry", "suppress", "success", "check", "each", "file", "file-seen",
+        "file-badly", "redirect", "send",
     ];
     plain.contains(&name).then(|| Said { verdict: name.into(), ..Said::default() })
 }
@@ -173,9 +154,7 @@ fn edit(name: &str, asked: &Asked) -> Option<Said> {
             &[to("one@example.org"), to("two@example.org")],
         ))),
         "take-out" => Some(told(transaction?.remove_recipient(&asked.recipient?.address))),
-        "tag" => Some(told(
-            asked.content?.prepend_header("X-Tag", &config::get("tag").unwrap_or_default()),
-        )),
+        "tag" => Some(told(asked.content?.prepend_header("X-Tag", &config::get("tag").unwrap_or_default()))),
         _ => None,
     }
 }
@@ -231,20 +210,12 @@ fn import(name: &str) -> Option<Said> {
         },
         "resolve" => {
             let query = |name: &str, kind: &str| Query { name: name.into(), kind: kind.into() };
-            let queries = [
-                query("a.example", "A"),
-                query("mx.example", "MX"),
-                query("none.example", "A"),
-                query("x", "ZZ"),
-            ];
+            let queries =
+                [query("a.example", "A"), query("mx.example", "MX"), query("none.example", "A"), query("x", "ZZ")];
             let answers: Vec<String> = dns::resolve_many(&queries)
                 .into_iter()
                 .map(|answer| match answer {
-                    Ok(answer) => format!(
-                        "{}{}",
-                        answer.records.join(","),
-                        if answer.nxdomain { "nx" } else { "" }
-                    ),
+                    Ok(answer) => format!("{}{}", answer.records.join(","), if answer.nxdomain { "nx" } else { "" }),
                     Err(HostError::Invalid(_)) => "invalid".into(),
                     Err(error) => format!("{error:?}"),
                 })
@@ -287,8 +258,7 @@ fn look(name: &str, asked: &Asked) -> Option<Said> {
         }
         "envelope" => {
             let transaction = asked.transaction?;
-            let recipients: Vec<String> =
-                transaction.recipients().into_iter().map(|to| to.address).collect();
+            let recipients: Vec<String> = transaction.recipients().into_iter().map(|to| to.address).collect();
             reason(format!(
                 "{:?} {} asked={:?} original={:?} SIZE={:?} SMTPUTF8={:?}",
                 transaction.reverse_path(),
@@ -313,11 +283,7 @@ fn look(name: &str, asked: &Asked) -> Option<Said> {
                         .iter()
                         .map(|part| {
                             let octets = content.read_part(part.index, 0, 100).unwrap_or_default();
-                            format!(
-                                "{}:{}",
-                                part.content_type,
-                                String::from_utf8_lossy(&octets).trim()
-                            )
+                            format!("{}:{}", part.content_type, String::from_utf8_lossy(&octets).trim())
                         })
                         .collect()
                 })
@@ -331,12 +297,6 @@ fn look(name: &str, asked: &Asked) -> Option<Said> {
                 String::from_utf8_lossy(&content.read_body(0, 5).unwrap_or_default()),
                 parts.join(";"),
             ))
-        }
-        "five-headers" => {
-            let content = asked.content?;
-            let names = ["From", "To", "Subject", "Date", "Message-ID"];
-            let known = names.iter().filter(|name| !content.header(name).is_empty()).count();
-            reason(known.to_string())
         }
         "headers" => {
             let fields = asked.content?.headers();

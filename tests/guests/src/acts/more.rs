@@ -55,18 +55,16 @@ pub fn act(name: &str, asked: &Asked) -> Option<Said> {
             }
             reason(format!("{:?} {:?}", kv::keys("a/", None), kv::keys("a/", Some("a/1"))))
         }
-        "listed" => {
-            match dns::listed("192.0.2.99", &["list.example".into(), "other.example".into()]) {
-                Ok(found) => reason(
-                    found
-                        .iter()
-                        .map(|one| format!("{} {} {:?}", one.zone, one.codes.join(","), one.text))
-                        .collect::<Vec<_>>()
-                        .join(";"),
-                ),
-                Err(error) => reason(text(Err(error))),
-            }
-        }
+        "listed" => match dns::listed("192.0.2.99", &["list.example".into(), "other.example".into()]) {
+            Ok(found) => reason(
+                found
+                    .iter()
+                    .map(|one| format!("{} {} {:?}", one.zone, one.codes.join(","), one.text))
+                    .collect::<Vec<_>>()
+                    .join(";"),
+            ),
+            Err(error) => reason(text(Err(error))),
+        },
         "names" => reason(format!("{:?}", dns::verified_names("192.0.2.7"))),
         "domain" => reason(format!("{:?}", lookup::match_domain("domains", "a.b.example.org"))),
         "http" => reason(answer(http::send(&request()))),
@@ -91,23 +89,11 @@ pub fn act(name: &str, asked: &Asked) -> Option<Said> {
         }
         "authentication" => {
             let spf = asked.transaction?.spf();
-            reason(format!(
-                "{spf:?} {:?}",
-                asked.content.and_then(|content| content.authentication())
-            ))
-        }
-        "require-tls" | "verify-tls" => {
-            let (demand, _) = name.split_once('-')?;
-            reason(text(asked.transaction?.set_tls(&asked.recipient?.address, demand)))
+            reason(format!("{spf:?} {:?}", asked.content.and_then(|content| content.authentication())))
         }
         "raw" => {
             let fields = asked.content?.raw_header("subject");
-            reason(
-                fields
-                    .iter()
-                    .map(|field| format!("{:?}", String::from_utf8_lossy(field)))
-                    .collect(),
-            )
+            reason(fields.iter().map(|field| format!("{:?}", String::from_utf8_lossy(field))).collect())
         }
         "schedule" => {
             let transaction = asked.transaction?;
@@ -121,14 +107,9 @@ pub fn act(name: &str, asked: &Asked) -> Option<Said> {
             ))
         }
         "client-name" => reason(format!("{:?}", asked.session?.client_name())),
-        "header-only" => {
-            reason(format!("{:?} {}", asked.content?.header("Subject"), asked.content?.size()))
-        }
+        "header-only" => reason(format!("{:?} {}", asked.content?.header("Subject"), asked.content?.size())),
         "note-session" => {
-            asked
-                .session?
-                .set_note("met", Some(&format!("at {}", asked.session?.info().client.ip)))
-                .unwrap();
+            asked.session?.set_note("met", Some(&format!("at {}", asked.session?.info().client.ip))).unwrap();
             Said::default()
         }
         "read-note" => reason(format!("{:?}", asked.transaction?.note("met"))),
