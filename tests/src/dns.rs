@@ -34,10 +34,10 @@ impl Zone {
         self
     }
 
-    /// `name TXT "text"`.
+    /// `name TXT "text"`, without commas.
     pub fn txt(mut self, name: &str, text: &str) -> Self {
-        // A comma begins the next string of the record.
-        self.options.push(format!("--txt-record={name},\"{text}\""));
+        // A comma would begin the next string of the record.
+        self.options.push(format!("--txt-record={name},{text}"));
         self
     }
 

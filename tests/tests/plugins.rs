@@ -23,16 +23,19 @@ fn refusing() -> Gatepost {
         .start()
 }
 
-/// A server with one plugin from a file in its folder, which stamps each message.
+/// A plugin from a file, which leaves a note with each message.
+fn stamp(component: &Path, more: &str) -> String {
+    format!(
+        "[[plugin]]\nname = \"stamp\"\ncomponent = {component:?}\ngrants = {{ edit = [\"header\"] }}\n{more}\n\
+         [plugin.config]\nname = \"stamp\"\nset = \"1\"\n"
+    )
+}
+
+/// A server with it.
 fn stamping(more: &str) -> (Gatepost, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let [first, _] = stamps(folder.path());
-    let server = Setup::new()
-        .with(&format!(
-            "[[plugin]]\nname = \"stamp\"\ncomponent = {first:?}\ngrants = {{ edit = [\"header\"] }}\n{more}"
-        ))
-        .start();
-    (server, folder)
+    (Setup::new().with(&stamp(&first, more)).start(), folder)
 }
 
 fn plugin(server: &Gatepost, arguments: &[&str]) -> Finished {
@@ -113,9 +116,8 @@ fn a_pin_keeps_another_component_out_and_verify_says_so() {
 
     // Pinned, it goes on; with another component in its place, the one that was loaded stays.
     let component = folder.path().join("a.wasm");
-    let pinned = Setup::new().with_port_of(server.setup()).with(&format!(
-        "[[plugin]]\nname = \"stamp\"\ncomponent = {component:?}\ngrants = {{ edit = [\"header\"] }}\nsha256 = \"{digest}\"\n"
-    ));
+    let pin = format!("sha256 = \"{digest}\"");
+    let pinned = Setup::new().with_port_of(server.setup()).with(&stamp(&component, &pin));
     server.reconfigure(pinned);
     server.wait_log("a new plugin set is live", 0);
     assert!(verified(&server).0);

@@ -251,7 +251,7 @@ fn every_entrance_is_judged_and_named() {
     let mut mx = server.session();
     mx.command("MAIL FROM:<pieces@client.example>").unwrap();
     mx.command(&format!("RCPT TO:<{TO}>")).unwrap();
-    mx.send(b"BDAT 18\r\nSubject: one\r\n\r\no\r\nBDAT 4 LAST\r\nne\r\n").unwrap();
+    mx.send(b"BDAT 17\r\nSubject: one\r\n\r\noBDAT 4 LAST\r\nne\r\n").unwrap();
     assert_eq!((mx.reply().unwrap().code, mx.reply().unwrap().code), (250, 250));
     told("pieces@client.example", "mx");
 
@@ -287,7 +287,8 @@ fn every_entrance_is_judged_and_named() {
     // What the plugin itself submitted at RCPT was judged as all other mail.
     told("robot@example.org", "plugin");
 
-    let failing = acting("route = \"fail\"\ndsn = \"schedule\"").start();
+    // A notification of our own, at the stages behind the queue.
+    let failing = acting("deliver = \"reject\"\noutcome = \"schedule\"").start();
     failing.session().transaction("bob@example.test", &[TO], &letter::plain("fails")).unwrap();
     why(&failing, "bob@example.test", "\"notice []");
 }
@@ -362,8 +363,9 @@ fn a_plugin_reads_what_was_found_out_about_the_sender() {
     sent(&server, &[TO]);
     let entry = eventually("the transaction in the trace", || {
         let said = server.command(&["why", FROM, "--json", "--config", "gatepost.toml"]).stdout;
-        let entry: serde_json::Value = serde_json::from_str(said.lines().next()?).ok()?;
-        (entry["kind"] == "transaction").then_some(entry)
+        let mut entries =
+            said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        entries.find(|entry| entry["kind"] == "transaction")
     });
     let reason = |stage: &str| {
         let stages = entry["stages"].as_array().unwrap();
@@ -378,7 +380,7 @@ fn a_plugin_reads_what_was_found_out_about_the_sender() {
         "SpfResult::Pass",
         "DmarcResult::Pass",
         "DmarcPolicy::Quarantine",
-        "is-spf-aligned: true",
+        "is_spf_aligned: true",
         "ArcResult::None",
     ] {
         assert!(data.contains(word), "{word} in {data}");

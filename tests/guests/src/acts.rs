@@ -298,6 +298,12 @@ fn look(name: &str, asked: &Asked) -> Option<Said> {
                 parts.join(";"),
             ))
         }
+        "five-headers" => {
+            let content = asked.content?;
+            let names = ["From", "To", "Subject", "Date", "Message-ID"];
+            let known = names.iter().filter(|name| !content.header(name).is_empty()).count();
+            reason(known.to_string())
+        }
         "headers" => {
             let fields = asked.content?.headers();
             reason(fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(","))

@@ -88,8 +88,14 @@ pub fn act(name: &str, asked: &Asked) -> Option<Said> {
             panic!("before the verdict");
         }
         "authentication" => {
-            let spf = asked.transaction?.spf();
-            reason(format!("{spf:?} {:?}", asked.content.and_then(|content| content.authentication())))
+            // A reason has 500 octets: what comes last may be cut.
+            let found = asked.content.and_then(|content| content.authentication());
+            let found = found.map(|it| format!("{:?} {:?} {:?} ", it.dmarc, it.arc, it.dkim));
+            reason(format!("{}{:?}", found.unwrap_or_default(), asked.transaction?.spf()))
+        }
+        "require-tls" | "verify-tls" => {
+            let (demand, _) = name.split_once('-')?;
+            reason(text(asked.transaction?.set_tls(&asked.recipient?.address, demand)))
         }
         "raw" => {
             let fields = asked.content?.raw_header("subject");
