@@ -302,9 +302,10 @@ async fn latencies(
     for _ in 0..sessions {
         let begun = Instant::now();
         let mut session = session(chain.clone(), 7);
-        let ruling = match stage {
-            Stage::Connect => session.connect().await,
-            _ => session.helo("h", true).await,
+        let ruling = if stage == Stage::Connect {
+            session.connect().await
+        } else {
+            session.helo("h", true).await
         };
         assert_eq!(ruling.verdict, Verdict::Pass);
         times.push(begun.elapsed());

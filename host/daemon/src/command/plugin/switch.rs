@@ -1,6 +1,7 @@
 //! `gatepost plugin enable` and `disable`: one word in the configuration, which a running server takes in at once.
 
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,11 +70,8 @@ fn replace(file: &Path, text: &str) -> Result<()> {
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(text.as_bytes())?;
     new.as_file().set_permissions(metadata.permissions())?;
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        // Root may keep the file another user's; who is not root owned it before.
-        std::os::unix::fs::fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid())).ok();
-    }
+    // Root may keep the file another user's; who is not root owned it before.
+    fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid())).ok();
     new.as_file().sync_all()?;
     new.persist(file)?;
     Ok(())
