@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::answer::{Answer, Decision};
 use crate::breaker::{Admission, Change};
 use crate::call::{Failure, Finished, Instance, Question, ask};
-use crate::chain::Chain;
+use crate::chain::{Chain, Core, Stage};
 use crate::effects::not_granted;
 use crate::guest::Call;
 use crate::trace::TraceEntry;
@@ -112,21 +112,9 @@ impl Desk {
         let meters = &core.meters[stage.position()];
         meters.calls.increment(1);
         meters.seconds.record(took);
-        let verdict = finished.answer.and_then(|decision| {
-            entry.reason = decision.reason;
-            entry.rule = decision.rule;
-            let name = decision.answer.name();
-            if let Some(effect) = finished.call.staged.denied.get() {
-                return Err(Failure(format!("not granted: {effect}")));
-            }
-            if let Some(text) = not_granted(&decision.answer, &asked.grants) {
-                return Err(Failure(text));
-            }
-            let verdict = check(decision.answer, &finished.call)
-                .map_err(|text| Failure(format!("illegal answer {name}: {text}")))?;
-            entry.verdict = Cow::Borrowed(name);
-            Ok(verdict)
-        });
+        let verdict = finished
+            .answer
+            .and_then(|decision| judge(decision, &finished.call, asked, &mut entry, check));
         let change = match &verdict {
             _ if admission == Admission::Refuse => Change::None,
             Ok(_) => core.breaker.succeeded(now, admission),
@@ -136,15 +124,44 @@ impl Desk {
         core.tell(change);
         if let Err(Failure(text)) = &verdict {
             meters.failures.increment(1);
-            if admission == Admission::Refuse {
-                tracing::debug!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
-            } else {
-                tracing::warn!(target: "plugin", plugin = &*core.name, stage = stage.name(), error = text, "the call failed");
-            }
+            tell(core, stage, admission, text);
             // An answer that is not taken spoils the instance as any other fault does.
             self.instances[at] = None;
             entry.error = Some(text.clone());
         }
         Said { verdict, call: finished.call, entry }
+    }
+}
+
+/// The verdict in a decision, if all of it was granted and is legal. What it says for people goes into the entry anyhow.
+fn judge<V>(
+    decision: Decision,
+    call: &Call,
+    asked: &Core,
+    entry: &mut TraceEntry,
+    check: impl FnOnce(Answer, &Call) -> Result<V, String>,
+) -> Result<V, Failure> {
+    entry.reason = decision.reason;
+    entry.rule = decision.rule;
+    let name = decision.answer.name();
+    if let Some(effect) = call.staged.denied.get() {
+        return Err(Failure(format!("not granted: {effect}")));
+    }
+    if let Some(text) = not_granted(&decision.answer, &asked.grants) {
+        return Err(Failure(text));
+    }
+    let verdict = check(decision.answer, call)
+        .map_err(|text| Failure(format!("illegal answer {name}: {text}")))?;
+    entry.verdict = Cow::Borrowed(name);
+    Ok(verdict)
+}
+
+/// A call failed. Of a plugin that is not asked any more nobody needs to hear with each message.
+fn tell(core: &Core, stage: Stage, admission: Admission, error: &str) {
+    let (plugin, stage) = (&*core.name, stage.name());
+    if admission == Admission::Refuse {
+        tracing::debug!(target: "plugin", plugin, stage, error, "the call failed");
+    } else {
+        tracing::warn!(target: "plugin", plugin, stage, error, "the call failed");
     }
 }
