@@ -9,12 +9,13 @@ mod zone;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::join;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
 use smtp::Domain;
 
 pub use hosts::Hosts;
@@ -177,12 +178,12 @@ impl Resolver {
     }
 
     /// All addresses of a host, those of IPv6 first. No address at all is `Ok` with an empty list. If only one of
-    /// the two types could be had, its addresses are the answer.
+    /// the two types could be had, or came in time, its addresses are the answer.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let (six, four) = join!(self.lookup(host, Kind::Aaaa), self.lookup(host, Kind::A));
+        let (six, four) = self.both_families(host).await;
         let (mut found, mut failed) = (Vec::new(), None);
         for answer in [six, four] {
             match answer {
@@ -193,6 +194,27 @@ impl Resolver {
         match failed {
             Some(error) if found.is_empty() => Err(error),
             _ => Ok(found),
+        }
+    }
+
+    /// What the DNS says of the addresses of both families; `Err` of IPv6 where nobody waited for it any more.
+    async fn both_families(&self, host: &str) -> (Looked, Looked) {
+        let (dns, name) = (Arc::clone(&self.dns), host.to_owned());
+        // On its own, so that an answer that comes too late for this call is known to the next.
+        let six = tokio::spawn(async move { dns.lookup(&name, Kind::Aaaa).await });
+        let mut six = six.map(|ended| ended.unwrap_or(Err(DnsError::Timeout)));
+        let four = pin!(self.lookup(host, Kind::A));
+        match select(&mut six, four).await {
+            // Deviation from RFC 8305 §3: here IPv4 is waited for, although IPv6 could be called at once. It is what
+            // mail falls back on, and a list that lacks it costs an attempt where IPv6 leads nowhere.
+            Either::Left((six, four)) => (six, four.await),
+            Either::Right((four, six)) => {
+                let has_some = four.as_ref().is_ok_and(|answer| !answer.records.is_empty());
+                // RFC 8305 §3: addresses of IPv4 that come first wait for those of IPv6, but not long.
+                let patience = if has_some { RESOLUTION_DELAY } else { Duration::MAX };
+                let six = tokio::time::timeout(patience, six).await;
+                (six.unwrap_or(Err(DnsError::Timeout)), four)
+            }
         }
     }
 
@@ -388,6 +410,11 @@ fn split_mix(state: u64) -> u64 {
 
 /// PTR names that are looked at. RFC 7208 §4.6.4 sets ten for the same work.
 const MOST_REVERSE_NAMES: usize = 10;
+
+/// RFC 8305 §3: recommended.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+type Looked = Result<Answer, DnsError>;
 
 #[cfg(test)]
 mod tests;

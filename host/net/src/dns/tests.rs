@@ -77,6 +77,54 @@ async fn a_host_has_the_addresses_that_could_be_had() {
     check("192.0.2.9", Ok(&["192.0.2.9"])).await;
 }
 
+/// A name server that takes its time, in milliseconds of virtual time, for each family.
+struct Slow {
+    six: u64,
+    four: u64,
+    asked: Arc<std::sync::atomic::AtomicUsize>,
+    zone: Zone,
+}
+
+impl Dns for Slow {
+    fn lookup(&self, name: &str, kind: Kind) -> BoxFuture<'_, Result<Answer, DnsError>> {
+        let wait = if kind == Kind::Aaaa { self.six } else { self.four };
+        let name = name.to_owned();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            self.zone.lookup(&name, kind).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ipv4_waits_for_ipv6_as_long_as_rfc_8305_says() {
+    let check = async |host: &str, (six, four): (u64, u64), expected: &[&str], took: u64| {
+        let asked = Arc::default();
+        let zone = WORLD.parse().unwrap();
+        let resolver = Resolver::new(Slow { six, four, asked: Arc::clone(&asked), zone });
+        let began = tokio::time::Instant::now();
+        let found = resolver.addresses(host).await.unwrap();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let case = format!("{host} {six} {four}");
+        assert_eq!(
+            (found, began.elapsed().as_millis()),
+            (expected.iter().map(ToString::to_string).collect(), took.into()),
+            "{case}"
+        );
+        // What came too late is asked to its end: it is in the cache for the next call.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2, "{case}");
+    };
+    let both = ["2001:db8::1", "192.0.2.1"];
+    check("a.example.net", (10, 10), &both, 10).await;
+    check("a.example.net", (55, 10), &both, 55).await;
+    check("a.example.net", (9000, 10), &["192.0.2.1"], 60).await;
+    check("a.example.net", (10, 300), &both, 300).await; // what mail falls back on
+    check("web.example", (100, 10), &["192.0.2.80"], 60).await;
+    check("empty.example", (100, 10), &[], 100).await; // no address of IPv4: nothing to go on with
+}
+
 #[tokio::test]
 async fn a_reverse_name_counts_if_it_leads_back() {
     let resolver = resolver();
