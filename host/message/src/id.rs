@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// read over a telephone and is safe in file names and header fields.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Id(u128);
+pub struct Id([u8; OCTETS]);
 
 /// A text that is no [`Id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,21 +25,34 @@ impl Id {
     pub fn new(time: SystemTime, unique: u32) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = since.as_millis() & 0xFFFF_FFFF_FFFF;
-        Self(milliseconds << 32 | u128::from(unique))
+        Self::from_bits(milliseconds << 32 | u128::from(unique))
+    }
+
+    /// Octets in the order of their weight, and no more than are used: a queue holds ids by the million.
+    fn from_bits(bits: u128) -> Self {
+        let mut octets = [0; OCTETS];
+        octets.copy_from_slice(&bits.to_be_bytes()[16 - OCTETS..]);
+        Self(octets)
+    }
+
+    fn bits(self) -> u128 {
+        let mut all = [0; 16];
+        all[16 - OCTETS..].copy_from_slice(&self.0);
+        u128::from_be_bytes(all)
     }
 
     /// When it was made, to the millisecond.
     pub fn time(self) -> SystemTime {
-        let milliseconds = u64::try_from(self.0 >> 32).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(self.bits() >> 32).unwrap_or(u64::MAX);
         UNIX_EPOCH + Duration::from_millis(milliseconds)
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; LENGTH];
+        let (mut text, bits) = ([0; LENGTH], self.bits());
         for (at, character) in text.iter_mut().rev().enumerate() {
-            *character = ALPHABET[(self.0 >> (5 * at)) as usize & 31];
+            *character = ALPHABET[(bits >> (5 * at)) as usize & 31];
         }
         f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
@@ -59,13 +72,11 @@ impl FromStr for Id {
         if text.len() != LENGTH {
             return Err(IdError);
         }
-        text.bytes().try_fold(Self(0), |Self(bits), character| {
-            let digit = ALPHABET
-                .iter()
-                .position(|other| other.eq_ignore_ascii_case(&character))
-                .ok_or(IdError)?;
-            Ok(Self(bits << 5 | digit as u128))
-        })
+        let bits = text.bytes().try_fold(0, |bits: u128, character| {
+            let digit = DIGITS[usize::from(character)];
+            (digit < 32).then_some(bits << 5 | u128::from(digit)).ok_or(IdError)
+        })?;
+        Ok(Self::from_bits(bits))
     }
 }
 
@@ -84,7 +95,26 @@ impl From<Id> for String {
 }
 
 const LENGTH: usize = 16;
+
+/// 80 bits.
+const OCTETS: usize = 10;
+
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// What each character is worth; 255: it is none of ours.
+const DIGITS: [u8; 256] = digits();
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [255; 256];
+    let mut digit = 0;
+    while digit < 32 {
+        let character = ALPHABET[digit];
+        digits[character as usize] = digit as u8;
+        digits[character.to_ascii_lowercase() as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+}
 
 #[cfg(test)]
 mod tests {
