@@ -151,3 +151,24 @@ async fn a_file_that_somebody_removed_costs_its_message_only() {
     assert!(disk.files().iter().any(|(name, _)| name.starts_with("corrupt/")));
     queue.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn finished_messages_with_several_lines_let_go_of_their_segment() {
+    let clock = TestClock::new();
+    let disk = settled(20, &clock).await;
+    let (queue, _) = open_with(with_index(true), &disk, &clock).await;
+    // Their new states are moved out of the log, too: a second line for each.
+    queue.hold(Filter::default(), "again").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    queue.remove(Filter::default()).await.unwrap();
+    let disk = disk.crash(0);
+    for at_once in [true, false] {
+        let disk = disk.crash(0);
+        let (queue, _) = open_with(with_index(at_once), &disk, &clock).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(records(&disk), 0);
+        let segments = disk.files().iter().filter(|(name, _)| name.ends_with(".seg")).count();
+        assert!(segments <= 1, "{segments} segments are held, index read at once: {at_once}");
+        queue.shutdown().await;
+    }
+}

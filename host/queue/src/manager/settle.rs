@@ -85,10 +85,16 @@ impl Manager {
         }
     }
 
-    /// A message with files is done, as that segment knows.
+    /// A message with files is done, as that segment knows. An index says so once for each line of the message: it holds
+    /// its segment once all the same, or nothing would ever let go of it.
     pub(super) fn unlink_after(&mut self, id: Id, segment: u32) {
-        self.settling.unlink.insert(id, segment);
-        self.hold_segment(segment, id);
+        let before = self.settling.unlink.insert(id, segment);
+        if before != Some(segment) {
+            self.hold_segment(segment, id);
+        }
+        if let Some(other) = before.filter(|before| *before != segment) {
+            self.release_segment(other);
+        }
     }
 
     /// Its files are gone already, as the index says.
