@@ -25,7 +25,7 @@ pub(crate) async fn report(
     let mut traces = Vec::with_capacity(outcomes.len());
     for (index, outcome) in &mut outcomes {
         let trace = match &mut asked {
-            Some(queued) => ask(queued, *index, &delivery.route, outcome).await,
+            Some(queued) => ask(queued, *index, delivery.route_of(*index), outcome).await,
             None => Vec::new(),
         };
         traces.push(trace);

@@ -1,17 +1,28 @@
 //! Recipient → route: policy first, then local domains, then the table of routes, then MX.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    future::BoxFuture,
+    stream::{self, StreamExt},
+};
+use net::{MxAnswer, Resolver};
 use policy::{Chain, Queued, RouteVerdict, Stage};
 use queue::{Message, Outcome, QueuedRecipient, Routing};
-use smtp::{Reply, Resolution, Route};
+use smtp::{Domain, Reply, Resolution, Route};
+use tokio::time::timeout;
 
 use crate::{Config, Rooms, report};
 
 /// Answers the queue's question where recipients go.
 pub(crate) struct Router {
     config: Config,
+    resolver: Resolver,
     policy: Option<Arc<policy::Host>>,
     journal: Option<policy::trace::Journal>,
 }
@@ -32,6 +43,7 @@ impl Router {
     pub(crate) fn new(config: &Config, rooms: &Rooms) -> Self {
         Self {
             config: config.clone(),
+            resolver: rooms.resolver.clone(),
             policy: rooms.policy.clone(),
             journal: rooms.journal.clone(),
         }
@@ -56,7 +68,42 @@ impl Router {
             }
             routings.push(routing);
         }
+        self.share(message, &mut routings).await;
         routings
+    }
+
+    /// Recipients whose domains have the same MX hosts go together: RFC 5321 §4.5.4.1 asks for one transaction and one copy
+    /// where that is possible. A domain whose records don't come in time goes alone.
+    async fn share(&self, message: &Message, routings: &mut [Routing]) {
+        let domains: BTreeSet<Domain> = routings.iter().filter_map(mx_domain).cloned().collect();
+        if domains.len() < 2 {
+            return;
+        }
+        let lookups = domains.into_iter().map(|domain| {
+            let resolver = self.resolver.clone();
+            async move {
+                let answer = resolver.mx(&domain).await;
+                (domain, answer)
+            }
+        });
+        let mut lookups = stream::iter(lookups).buffer_unordered(LOOKUPS);
+        let mut hosts = BTreeMap::new();
+        let gather = async {
+            while let Some((domain, answer)) = lookups.next().await {
+                hosts.extend(answer.ok().and_then(names_of).map(|names| (domain, names)));
+            }
+        };
+        let _ = timeout(SHARING, gather).await;
+        for (routing, recipient) in routings.iter_mut().zip(message.pending()) {
+            let Some(names) = mx_domain(routing).and_then(|domain| hosts.get(domain)) else {
+                continue;
+            };
+            if let Routing::To(route) = routing {
+                let way = self.config.way(route);
+                let hosts = format!("{names} {way:?} {:?}", recipient.tls);
+                *routing = Routing::ToHosts { route: route.clone(), hosts };
+            }
+        }
     }
 
     /// The stage `route` of the plugins.
@@ -111,6 +158,24 @@ impl Router {
     }
 }
 
+/// The domain whose MX records say where this goes.
+fn mx_domain(routing: &Routing) -> Option<&Domain> {
+    if let Routing::To(Route::Mx(domain)) = routing { Some(domain) } else { None }
+}
+
+/// The hosts that MX records name, each with its place in the order of preference; `None`: it has none.
+fn names_of(answer: MxAnswer) -> Option<String> {
+    let MxAnswer::Hosts(mut hosts) = answer else { return None };
+    hosts.sort();
+    let mut names = String::new();
+    for (place, equal) in hosts.chunk_by(|one, other| one.0 == other.0).enumerate() {
+        for (_, host) in equal {
+            names.push_str(&format!("{place} {host} "));
+        }
+    }
+    Some(names)
+}
+
 /// What a routing that is an end, or a wait, means for the recipient.
 fn fate(routing: &Routing) -> Option<Outcome> {
     match routing {
@@ -121,7 +186,11 @@ fn fate(routing: &Routing) -> Option<Outcome> {
             Some(Outcome::Deferred { reply: reply.clone(), peer: None, retry_in: Some(*for_) })
         }
         // What is discarded is told by the queue.
-        Routing::To(_) | Routing::Hold(_) | Routing::Discard | Routing::Expand(_) => None,
+        Routing::To(_)
+        | Routing::ToHosts { .. }
+        | Routing::Hold(_)
+        | Routing::Discard
+        | Routing::Expand(_) => None,
     }
 }
 
@@ -174,3 +243,8 @@ fn route_fate(verdict: &RouteVerdict) -> &'static str {
         RouteVerdict::Discard => "discarded",
     }
 }
+
+// Beside what the cache knows; a name server is not flooded for one message.
+const LOOKUPS: usize = 32;
+// Sharing is worth a moment, and no domain whose name servers are slow holds the others up.
+const SHARING: Duration = Duration::from_millis(500);

@@ -1,6 +1,6 @@
 //! What is handed out: work to be done, and news to be told. Both come back by themselves when they are dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smtp::Route;
@@ -21,6 +21,10 @@ pub struct Delivery {
     pub recipients: Vec<usize>,
     /// Where they go.
     pub route: Route,
+    /// Ways of recipients that lead to the same hosts as `route` and have another name ([`Routing::ToHosts`]).
+    ///
+    /// [`Routing::ToHosts`]: crate::Routing::ToHosts
+    pub others: Arc<BTreeMap<usize, Route>>,
     pub(crate) number: u64,
     /// `None` when it is finished: what it kept open can be used again.
     pub(crate) source: Option<Arc<Source>>,
@@ -31,6 +35,11 @@ impl Delivery {
     /// The content: head, then body. Opens files: blocks for a moment.
     pub fn content(&self) -> Result<Content, Error> {
         self.source.as_ref().ok_or(Error::Closed)?.open(&self.message)
+    }
+
+    /// Where this recipient goes, by its own name.
+    pub fn route_of(&self, index: usize) -> &Route {
+        self.others.get(&index).unwrap_or(&self.route)
     }
 
     /// Records what came of it, one outcome per recipient; a recipient without an outcome is due again soon. On stable

@@ -357,3 +357,31 @@ async fn work_under_way_is_finished_when_the_room_stops() {
     assert_eq!(host.contents(), [wire()]);
     assert!(world.queue.list(queue::Filter::default()).await.is_empty());
 }
+
+#[tokio::test]
+async fn recipients_of_domains_with_the_same_hosts_share_a_transaction() {
+    let host = FakeHost::new(Script { extensions: PIPELINING, ..Script::default() }).await;
+    let zone = "one.example   MX 10 mx.shared.example
+                two.example   MX 5  mx.shared.example
+                other.example MX 10 mx.other.example
+                mx.shared.example A 127.0.0.1
+                mx.other.example  A 127.0.0.1";
+    let world = World::new(zone, host.address.port(), unchanged).await;
+    let to = ["a@one.example", "b@two.example", "c@other.example", SLOW];
+    let id = world.send(Letter::to(&to)).await;
+    let sent = (RecipientState::Relayed { dsn: false }, "250");
+    world.becomes(id, &[sent.clone(), sent.clone(), sent]).await;
+    // One copy for the two, one for the domain whose hosts have other names.
+    assert_eq!(host.contents().len(), 2);
+    let lines = host.lines();
+    let first = lines.iter().position(|line| line == "RCPT TO:<a@one.example>").unwrap();
+    assert_eq!(lines[first + 1], "RCPT TO:<b@two.example>");
+    // Each keeps the name of its own destination.
+    let detail = world.queue.show(id).await.unwrap();
+    let names: Vec<_> = detail.message.recipients.iter().map(|r| r.destination.clone()).collect();
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        names[..3],
+        [named("mx:one.example"), named("mx:two.example"), named("mx:other.example")]
+    );
+}

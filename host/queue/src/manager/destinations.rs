@@ -14,7 +14,7 @@ impl Manager {
     pub(super) fn destinations(&self) -> Vec<Destination> {
         let (now, time) = (self.now(), self.clock.now());
         let mut all: HashMap<&str, Destination> = HashMap::new();
-        for (id, entry) in &self.entries {
+        for (id, entry) in self.entries.iter() {
             let name = self.lanes.destination(entry.lane);
             let one = all.entry(name).or_insert_with(|| Destination::new(name));
             one.messages += 1;
@@ -41,11 +41,12 @@ impl Manager {
     }
 
     /// Remembers the last reply of a destination.
-    pub(super) fn note_last_word(&mut self, destination: &str, outcomes: &[(usize, Outcome)]) {
-        let Some((reply, peer)) = outcomes.iter().rev().find_map(|(_, outcome)| said(outcome))
-        else {
-            return;
-        };
+    pub(super) fn note_last_word<'a>(
+        &mut self,
+        destination: &str,
+        outcomes: impl Iterator<Item = &'a Outcome>,
+    ) {
+        let Some((reply, peer)) = outcomes.filter_map(said).last() else { return };
         let word = LastWord { reply: reply.clone(), peer: peer.clone(), time: self.clock.now() };
         if self.last_words.len() >= REMEMBERED && !self.last_words.contains_key(destination) {
             let lanes = &self.lanes;

@@ -1,6 +1,6 @@
 //! Hands deliveries to workers and records what came of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use message::Id;
@@ -19,8 +19,24 @@ pub(super) struct Handed {
     pub(super) id: Id,
     pub(super) recipients: Vec<usize>,
     pub(super) route: Route,
+    /// Whose turn it takes.
     pub(super) destination: String,
+    /// Recipients whose route has another name, though it leads to the same hosts.
+    pub(super) others: Arc<BTreeMap<usize, Route>>,
     pub(super) in_hand: bool,
+}
+
+impl Handed {
+    /// The destination of a recipient, by its own name.
+    fn destination_of(&self, index: usize) -> String {
+        self.others.get(&index).map_or_else(|| self.destination.clone(), Route::destination)
+    }
+
+    /// All destinations that it goes to.
+    pub(super) fn destinations(&self) -> BTreeSet<String> {
+        let others = self.others.values().map(Route::destination);
+        others.chain([self.destination.clone()]).collect()
+    }
 }
 
 impl Manager {
@@ -39,6 +55,7 @@ impl Manager {
                 message,
                 recipients: handed.recipients.clone(),
                 route: handed.route.clone(),
+                others: Arc::clone(&handed.others),
                 number,
                 source: Some(Arc::clone(source)),
                 home: Some(self.home.clone()),
@@ -70,7 +87,11 @@ impl Manager {
     ) {
         let Some(handed) = self.handed.remove(&number) else { return };
         self.turns.back(&handed.destination, answer_of(&outcomes));
-        self.note_last_word(&handed.destination, &outcomes);
+        for destination in handed.destinations() {
+            let said =
+                outcomes.iter().filter(|(index, _)| handed.destination_of(*index) == destination);
+            self.note_last_word(&destination, said.map(|(_, outcome)| outcome));
+        }
         let Some(loaded) = self.loaded.get_mut(&handed.id) else { return };
         loaded.open.remove(&number);
         loaded.done.extend(done);
@@ -80,7 +101,7 @@ impl Manager {
         let Some(loaded) = self.loaded.get_mut(&handed.id) else { return };
         let Some(message) = loaded.message.as_mut().map(Arc::make_mut) else { return };
         let mut outcomes: HashMap<usize, Outcome> = outcomes.into_iter().collect();
-        for index in handed.recipients {
+        for &index in &handed.recipients {
             let recipient = &mut message.recipients[index];
             if recipient.state != RecipientState::Pending {
                 continue;
@@ -89,7 +110,7 @@ impl Manager {
                 .remove(&index)
                 .unwrap_or(Outcome::NotTried { retry_in: self.config.schedule.soon });
             if !matches!(outcome, Outcome::NotTried { .. }) {
-                recipient.destination = Some(handed.destination.clone());
+                recipient.destination = Some(handed.destination_of(index));
             }
             fate::record(recipient, outcome, facts.facts());
             loaded.changed.insert(index);

@@ -1,6 +1,6 @@
 //! Asks where recipients go, and makes deliveries of the answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,14 +81,18 @@ impl Manager {
             let failed = Outcome::NotTried { retry_in: soon };
             let facts = facts.facts();
             match routing {
-                Some(Routing::To(_)) if suspended.is_some() => {
+                Some(Routing::To(_) | Routing::ToHosts { .. }) if suspended.is_some() => {
                     recipient.destination = suspended;
                     fate::record(recipient, Outcome::NotTried { retry_in: Duration::ZERO }, facts);
                 }
+                // Nothing of it changed yet.
                 Some(Routing::To(route)) => {
-                    // Nothing of it changed yet.
                     loaded.changed.remove(&index);
-                    groups.add(route, index);
+                    groups.add(route, None, index);
+                }
+                Some(Routing::ToHosts { route, hosts }) => {
+                    loaded.changed.remove(&index);
+                    groups.add(route, Some(hosts), index);
                 }
                 Some(Routing::Hold(name)) => fate::record(recipient, Outcome::Hold { name }, facts),
                 Some(Routing::Defer { for_, reply }) => {
@@ -121,13 +125,14 @@ impl Manager {
     }
 
     fn make_deliveries(&mut self, id: Id, groups: Groups) {
-        for (route, recipients) in groups.all {
+        for Group { route, recipients, others } in groups.all {
             let number = self.number();
             let destination = route.destination();
             let Some(loaded) = self.loaded.get_mut(&id) else { return };
             loaded.open.insert(number);
             self.turns.add(&destination, number);
-            let handed = Handed { id, recipients, route, destination, in_hand: false };
+            let others = Arc::new(others);
+            let handed = Handed { id, recipients, route, destination, others, in_hand: false };
             self.handed.insert(number, handed);
         }
     }
@@ -140,26 +145,46 @@ fn suspended_at(
     index: usize,
     routing: Option<&Routing>,
 ) -> Option<String> {
-    let Some(Routing::To(route)) = routing else { return None };
+    let Some(Routing::To(route) | Routing::ToHosts { route, .. }) = routing else { return None };
     let destination = route.destination();
     let recipient = message.recipients.get(index)?;
     suspensions.cover_to(message, recipient, Some(&destination)).then_some(destination)
 }
 
-/// Recipients by route, in the order of the first of each.
+/// Recipients by route, or by the hosts that routes share, in the order of the first of each.
 #[derive(Default)]
 struct Groups {
-    all: Vec<(Route, Vec<usize>)>,
-    places: HashMap<Route, usize>,
+    all: Vec<Group>,
+    places: HashMap<Key, usize>,
+}
+
+/// Recipients that go together.
+struct Group {
+    route: Route,
+    recipients: Vec<usize>,
+    /// Those whose route has another name.
+    others: BTreeMap<usize, Route>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Route(Route),
+    Hosts(String),
 }
 
 impl Groups {
-    fn add(&mut self, route: Route, index: usize) {
-        let place = *self.places.entry(route.clone()).or_insert_with(|| {
-            self.all.push((route, Vec::new()));
+    fn add(&mut self, route: Route, hosts: Option<String>, index: usize) {
+        let key = hosts.map_or_else(|| Key::Route(route.clone()), Key::Hosts);
+        let place = *self.places.entry(key).or_insert_with(|| {
+            let (recipients, others) = (Vec::new(), BTreeMap::new());
+            self.all.push(Group { route: route.clone(), recipients, others });
             self.all.len() - 1
         });
-        self.all[place].1.push(index);
+        let group = &mut self.all[place];
+        if group.route != route {
+            group.others.insert(index, route);
+        }
+        group.recipients.push(index);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use message::Id;
 use tokio::task::spawn_blocking;
 
+use super::outcomes::Handed;
 use super::{Durable, Manager, Return};
 use crate::entry::Brief;
 use crate::error::Error;
@@ -102,7 +103,8 @@ impl Manager {
             .iter()
             .filter(|(_, loaded)| {
                 let goes_there = |number: &u64| {
-                    self.handed.get(number).is_some_and(|handed| what.names(&handed.destination))
+                    let destinations = self.handed.get(number).map(Handed::destinations);
+                    destinations.into_iter().flatten().any(|name| what.names(&name))
                 };
                 loaded.open.iter().any(goes_there)
                     || loaded.message.as_ref().is_some_and(|message| covered(message))
