@@ -378,7 +378,7 @@ impl Limits {
 }
 
 /// Says good-bye without anybody waiting for it.
-fn farewell(session: Session) {
+pub(crate) fn farewell(session: Session) {
     tokio::spawn(session.quit());
 }
 

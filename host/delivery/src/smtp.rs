@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use net::Stream;
 use smtp::{
@@ -13,6 +14,7 @@ use smtp::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -40,6 +42,9 @@ pub(crate) struct Session {
     pub(crate) opened: Instant,
     /// Since when it is idle.
     pub(crate) idle_since: Instant,
+    /// Ends when the outcome of the message before is on disk. No other message is ended before: after a kill a host gets
+    /// at most one message per connection twice. It costs nothing, since the next one is under way meanwhile.
+    pub(crate) unrecorded: Option<watch::Receiver<()>>,
     /// The place among the connections to this host; given back when the session is dropped.
     pub(crate) place: pool::Place,
 }
@@ -105,6 +110,7 @@ impl Session {
                 used: 0,
                 opened: now,
                 idle_since: now,
+                unrecorded: None,
                 place,
             }),
             Err(refusal) => {
@@ -124,7 +130,8 @@ impl Session {
         let (count, began) = (transaction.recipients.len(), Instant::now());
         self.used += 1;
         self.client.begin(transaction);
-        let fates = match turn(&mut self.stream, &mut self.client, Some(content)).await {
+        let sending = Sending { content, unrecorded: self.unrecorded.take() };
+        let fates = match turn(&mut self.stream, &mut self.client, Some(sending)).await {
             Event::Ended(fates) => fates,
             Event::Ready | Event::StartTls | Event::Failed(_) | Event::Closed => {
                 let reply = Reply::new(451, "4.4.2 The connection was lost");
@@ -322,8 +329,27 @@ fn credentials(house: &House, target: &Target) -> Result<Option<ClientCredential
     }
 }
 
+/// What a transaction sends.
+struct Sending<'a> {
+    content: &'a Outgoing,
+    unrecorded: Option<watch::Receiver<()>>,
+}
+
+impl Sending<'_> {
+    /// The last piece waits until the message before is done with.
+    async fn read(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
+        if offset + length as u64 >= self.content.traits().octets
+            && let Some(mut unrecorded) = self.unrecorded.take()
+        {
+            // Nothing is ever sent: the other end is dropped.
+            let _ = unrecorded.changed().await;
+        }
+        self.content.read(offset, length).await
+    }
+}
+
 /// Carries out what the machine wants until it has news.
-async fn turn(stream: &mut Stream, client: &mut Client, content: Option<&Outgoing>) -> Event {
+async fn turn(stream: &mut Stream, client: &mut Client, mut sending: Option<Sending<'_>>) -> Event {
     // RFC 5321 §4.5.3.2: the clock runs from our last write or the last whole reply; a host that
     // sends single octets gains nothing.
     let mut since = (client.replies(), Instant::now());
@@ -337,8 +363,8 @@ async fn turn(stream: &mut Stream, client: &mut Client, content: Option<&Outgoin
                 since.1 = Instant::now();
             }
             Some(Output::Content { offset, length }) => {
-                let piece = match content {
-                    Some(content) => content.read(offset, length).await,
+                let piece = match &mut sending {
+                    Some(sending) => sending.read(offset, length).await,
                     None => Err(io::ErrorKind::NotFound.into()),
                 };
                 if let Err(error) = &piece {

@@ -16,7 +16,7 @@ use crate::{
     content::Outgoing,
     course::{Course, Origin, Outcomes},
     mailbox, metric,
-    pool::{Call, Entry},
+    pool::{self, Call, Entry},
     report,
     resolve::resolve,
     smtp::{Refusal, Session},
@@ -60,14 +60,21 @@ fn tell_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn attempt(house: &House, delivery: queue::Delivery) {
     let started = Instant::now();
     gauge!(metric::ATTEMPTS).increment(1.0);
-    let outcomes = outcomes(house, &delivery).await;
+    let (unrecorded, recorded) = watch::channel(());
+    let outcomes = outcomes(house, &delivery, &recorded).await;
     report::report(house, delivery, outcomes).await;
+    // What came of it is on disk: whoever has the connection now may end the next message.
+    drop(unrecorded);
     gauge!(metric::ATTEMPTS).decrement(1.0);
     histogram!(metric::DURATION).record(started.elapsed());
 }
 
-/// What came of it for each recipient: the first three steps.
-async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
+/// What came of it for each recipient: the first three steps. `recorded` ends when that is on disk.
+async fn outcomes(
+    house: &House,
+    delivery: &queue::Delivery,
+    recorded: &watch::Receiver<()>,
+) -> Outcomes {
     let content = match delivery.content() {
         Ok(content) => Arc::new(content),
         Err(error) => {
@@ -83,7 +90,7 @@ async fn outcomes(house: &House, delivery: &queue::Delivery) -> Outcomes {
     };
     for (demand, recipients) in by_demand(delivery, &recipients) {
         let course = Course::new(delivery, &recipients, house.config.greylist_retry);
-        outcomes.extend(pursue(house, course, delivery, demand, &content).await);
+        outcomes.extend(pursue(house, course, (delivery, recorded), demand, &content).await);
     }
     outcomes
 }
@@ -99,11 +106,11 @@ fn by_demand(delivery: &queue::Delivery, recipients: &[usize]) -> BTreeMap<TlsDe
     groups
 }
 
-/// One course to its end.
+/// One course to its end. A connection that is kept waits with its next message until `recorded` ends.
 async fn pursue(
     house: &House,
     mut course: Course<'_>,
-    delivery: &queue::Delivery,
+    (delivery, recorded): (&queue::Delivery, &watch::Receiver<()>),
     demand: TlsDemand,
     content: &Arc<queue::Content>,
 ) -> Outcomes {
@@ -125,7 +132,13 @@ async fn pursue(
             },
         };
         converse(&mut session, &mut course, content).await;
-        house.pool.keep_or_quit(session);
+        session.unrecorded = Some(recorded.clone());
+        if course.is_open() {
+            // Another host is next, and nobody may wait on this connection until all of the attempt is over.
+            pool::farewell(session);
+        } else {
+            house.pool.keep_or_quit(session);
+        }
     }
     course.finish()
 }

@@ -1,8 +1,7 @@
 //! `kill -9` under load: nothing acknowledged is lost, and only what was in flight comes twice.
 //!
-//! In flight at a kill is, from outside: the last message of each connection to the next host, and the one before it,
-//! whose outcome may still be on its way to the disk while the connection carries the next; and what one process may
-//! write into mailboxes at once.
+//! In flight at a kill is, from outside: the last message of each connection to the next host, for no other is ended on
+//! it before its outcome is on disk; and what one process may write into mailboxes at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cuts::NextHost;
 use super::ledger::{Ledger, PASSING, Place, Tally};
-use super::load::{one, send};
+use super::load::{Over, one, send};
 use super::random::Random;
 use super::subject::{OurServer, Subject};
 use super::{Arguments, say};
@@ -20,7 +19,7 @@ use crate::place::within;
 /// What the rounds showed.
 #[derive(Debug, Default)]
 struct Doubles {
-    /// Messages that came twice though they weren't among the last two of their connection.
+    /// Messages that came twice though they weren't the last of their connection.
     beyond: usize,
     /// The most that one kill repeated, at the next host and in mailboxes.
     most_there: usize,
@@ -64,6 +63,7 @@ fn load_and_kill(server: &mut OurServer, ledger: &Ledger, random: &mut Random) {
     let enough = ledger.acknowledged() + 20;
     let (port, over) = (server.port(), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _end = Over(&over);
         for _ in 0..8 {
             scope.spawn(|| send(port, ledger, &over));
         }
@@ -90,15 +90,12 @@ fn start(server: &mut OurServer, ledger: &Ledger) -> Duration {
 fn empty(server: &mut OurServer, next: &NextHost, ledger: &Ledger, doubles: &mut Doubles) {
     within(PATIENCE, "an empty queue", || (server.queued() == 0).then_some(()));
     let taken = next.sink.take();
-    let mut last: HashMap<_, [usize; 2]> = HashMap::new();
-    for (index, one) in taken.iter().enumerate() {
-        let seen = last.entry(one.connection).or_insert([index; 2]);
-        *seen = [seen[1], index];
-    }
+    let last: HashMap<_, usize> =
+        taken.iter().enumerate().map(|(index, one)| (one.connection, index)).collect();
     let mut copies: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
     for (index, one) in taken.iter().enumerate() {
         if let Some(number) = ledger.arrive(Place::There, &one.content) {
-            copies.entry(number).or_default().push(last[&one.connection].contains(&index));
+            copies.entry(number).or_default().push(last[&one.connection] == index);
         }
     }
     let mut there = 0;
