@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use crate::condition::Condition;
 use crate::config::Limits;
 use crate::disk::{Disk, File};
 use crate::draft::LargeFile;
@@ -95,6 +96,15 @@ impl Gauge {
             GaugeState { full: Some(what), .. } => Err(Error::Full { what }),
             GaugeState { full: None, broken: None } => Ok(()),
         }
+    }
+
+    /// How it is, but for what only the disk knows.
+    pub(crate) fn condition(&self) -> Condition {
+        let GaugeState { full, broken } =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (all, closed) = self.with_load(|load| (load.all(), load.closed_words()));
+        let (messages, octets) = (all.messages, all.octets);
+        Condition { messages, octets, broken, full, closed, ..Condition::default() }
     }
 
     /// What is in the queue.
@@ -234,13 +244,16 @@ pub(crate) struct Committer {
     unsure: Vec<Record>,
     /// Flushes that failed since the last that did not.
     failures: u32,
+    /// What the last of them said.
+    last_failure: String,
     low_space: Option<String>,
 }
 
 impl Committer {
     pub(crate) fn new(disk: Arc<dyn Disk>, limits: Limits, log: Log, gauge: Arc<Gauge>) -> Self {
-        let (unsure, failures, low_space) = (Vec::new(), 0, None);
-        let mut committer = Self { disk, limits, log, gauge, unsure, failures, low_space };
+        let (unsure, failures, last_failure, low_space) = (Vec::new(), 0, String::new(), None);
+        let mut committer =
+            Self { disk, limits, log, gauge, unsure, failures, last_failure, low_space };
         // Before the first MAIL, not after the first message.
         committer.look_at_space();
         committer.publish();
@@ -366,6 +379,18 @@ impl Committer {
         self.failures += 1;
         metrics::counter!("gatepost_queue_flush_failures_total").increment(1);
         tracing::error!(%error, failures = self.failures, "the spool could not be written; its segment is sealed");
+        self.last_failure = error.to_string();
+        if self.failures == 2 {
+            tracing::error!(
+                "no mail is accepted or delivered until the spool can be written again, which is tried every second; \
+                 `gatepost queue status` says what to do"
+            );
+        }
+    }
+
+    fn broken(&self) -> Option<String> {
+        let words = || format!("two flushes in a row failed ({})", self.last_failure);
+        (self.failures >= 2).then(words)
     }
 
     /// Why no message can be accepted in this round.
@@ -426,7 +451,7 @@ impl Committer {
             Some(Refusal::Full(what)) => Some(what),
             Some(Refusal::Broken | Refusal::NotDurable(_)) | None => None,
         };
-        let broken = (self.failures >= 2).then(|| "two flushes in a row failed".to_owned());
+        let broken = self.broken();
         let closed = |is_closed: bool| if is_closed { 1.0 } else { 0.0 };
         metrics::gauge!("gatepost_backpressure", "cause" => "disk").set(closed(full.is_some()));
         metrics::gauge!("gatepost_backpressure", "cause" => "broken").set(closed(broken.is_some()));

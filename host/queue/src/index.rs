@@ -43,8 +43,6 @@ pub(crate) enum Line<'a> {
 pub(crate) struct Indexed {
     pub(crate) id: Id,
     pub(crate) brief: Brief,
-    /// When it was received.
-    pub(crate) received: SystemTime,
     /// It has a file for its body.
     pub(crate) large: bool,
 }
@@ -52,12 +50,7 @@ pub(crate) struct Indexed {
 impl Indexed {
     /// What the index would say of it.
     pub(crate) fn of(message: &Message) -> Self {
-        Self {
-            id: message.id,
-            brief: Brief::of(message),
-            received: message.received,
-            large: message.content.large.is_some(),
-        }
+        Self { id: message.id, brief: Brief::of(message), large: message.content.large.is_some() }
     }
 
     /// The revision as it is kept in memory.
@@ -154,7 +147,7 @@ fn put(id: Id, rest: &[u8]) -> Option<Line<'_>> {
     let revision = value("rev=")?.parse().ok()?;
     let due = value("due=")?;
     let wait = Duration::from_millis(value("wait=")?.parse::<u64>().ok()?.min(LATEST));
-    let received = time(value("got=")?)?;
+    time(value("got=")?)?;
     let octets = value("size=")?.parse().ok()?;
     let class = *Class::ALL.get(value("class=")?.parse::<usize>().ok()?)?;
     let group = value("group=")?.parse().ok()?;
@@ -169,7 +162,32 @@ fn put(id: Id, rest: &[u8]) -> Option<Line<'_>> {
     let held = has('h');
     let brief = Brief { revision, due, lane, class, group, sender, octets, held, owed };
     let json = json.strip_prefix(b" ")?;
-    Some(Line::Put(Indexed { id, brief, received, large: has('L') }, json))
+    Some(Line::Put(Indexed { id, brief, large: has('L') }, json))
+}
+
+/// What a list wants to know of a line before it is read for good.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Glance {
+    pub(crate) id: Id,
+    /// As [`Indexed::revision`] gives it.
+    pub(crate) revision: u32,
+    pub(crate) received: SystemTime,
+    pub(crate) held: bool,
+}
+
+/// Looks at the start of a `+` line, and not at its checksum: lists go through a million of them.
+pub(crate) fn glance(line: &[u8]) -> Option<Glance> {
+    let mut words = line.split(|octet| *octet == b' ').skip(1);
+    let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let mut value = |name: &[u8]| {
+        let word = words.find_map(|word| word.strip_prefix(name))?;
+        std::str::from_utf8(word).ok()
+    };
+    let revision: u64 = value(b"rev=")?.parse().ok()?;
+    let received = time(value(b"got=")?)?;
+    let held = value(b"flags=")?.contains('h');
+    let revision = u32::try_from(revision).unwrap_or(u32::MAX);
+    Some(Glance { id, revision, received, held })
 }
 
 fn time(millis: &str) -> Option<SystemTime> {
@@ -397,9 +415,11 @@ mod tests {
         let line = line.strip_suffix(b"\n").expect("a line");
         assert!(!line.contains(&b'\n'), "{}", String::from_utf8_lossy(line));
         let Some(Line::Put(found, text)) = parse(line) else { panic!("no line") };
+        let (id, revision, received) = (found.id, found.revision(), message.received);
+        assert_eq!(glance(line), Some(Glance { id, revision, received, held: false }));
         let expected = Indexed::of(&message);
         assert_eq!((found.id, found.revision(), found.large), (expected.id, 7, false));
-        assert_eq!((found.received, found.brief.due), (expected.received, expected.brief.due));
+        assert_eq!(found.brief.due, expected.brief.due);
         assert_eq!((found.brief.owed, found.brief.held), (expected.brief.owed, false));
         assert_eq!(found.brief.lane, "mx:d.test?: e");
         let (found, expected) = (&found.brief, &expected.brief);

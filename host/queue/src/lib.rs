@@ -8,6 +8,7 @@
 mod admin;
 mod clock;
 mod commit;
+mod condition;
 mod config;
 mod content;
 mod delivery;
@@ -34,6 +35,7 @@ mod suspension;
 
 pub use admin::{Action, Changes, Destination, Detail, Filter, LastWord, Summary};
 pub use clock::{Clock, SystemClock};
+pub use condition::Condition;
 pub use config::{Config, Limits, RouteSchedule, ScheduleConfig};
 pub use content::Content;
 pub use delivery::{Delivery, Notice};

@@ -117,6 +117,17 @@ impl Load {
         self.closed.iter().copied().chain(self.outside.as_ref().map(|_| Cause::Outside))
     }
 
+    /// The same, in words.
+    pub(crate) fn closed_words(&self) -> Vec<String> {
+        let words = |cause: Cause| match cause {
+            Cause::Messages => format!("{} messages are queued", self.all.messages),
+            Cause::Octets => format!("{} octets are queued", self.all.octets),
+            Cause::Sender => "one sender has too much queued".to_owned(),
+            Cause::Outside => self.outside.clone().unwrap_or_default(),
+        };
+        self.closed().map(words).collect()
+    }
+
     /// May one more message come? `None` for the sender: one that has no limit of its own.
     pub(crate) fn admit(
         &mut self,

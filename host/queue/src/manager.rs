@@ -7,6 +7,7 @@
 mod admin;
 mod deferred;
 mod destinations;
+mod entries;
 mod loaded;
 mod notices;
 mod outcomes;
@@ -15,18 +16,20 @@ mod settle;
 mod suspended;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use message::Id;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use admin::{Candidate, Survey, place_name};
 use deferred::Deferred;
 pub(crate) use deferred::FromIndex;
 use destinations::LastWords;
+use entries::{Entries, Entry, Spot};
 use loaded::{Loaded, Task};
 use notices::Notices;
 use outcomes::Handed;
@@ -46,10 +49,9 @@ use crate::load::Cause;
 use crate::message::{Message, Outcome, Router, Routing, Tells};
 use crate::record::Record;
 use crate::recovery::{Parts as StateParts, Recovered};
-use crate::schedule::{Lane, Lanes, Turns};
+use crate::schedule::{Lanes, Turns};
 use crate::segment::Place;
-use crate::sender::SenderKey;
-use crate::store::Moved;
+use crate::store::{Moved, set_aside_names};
 use crate::suspension::{Suspended, Suspension};
 
 /// What others ask of the owner.
@@ -104,48 +106,6 @@ impl std::fmt::Debug for Return {
 
 pub(crate) type Durable = oneshot::Sender<Result<(), Error>>;
 
-/// What is kept of a message that waits: with its id, 64 octets.
-#[derive(Debug)]
-struct Entry {
-    /// Where its content begins; `None`: in `deferred/`.
-    content: Option<Spot>,
-    /// Where its last whole state lies; `None`: in `deferred/`.
-    state: Option<Spot>,
-    /// Counts the states on disk.
-    revision: u32,
-    /// One more than the revision in the index; `None`: it has no line there and no files in `deferred/`.
-    indexed: Option<NonZeroU32>,
-    lane: Lane,
-    /// When it is due, in milliseconds of the owner's own time; `None`: it is held, or only news are owed, or it is out.
-    due: Option<NonZeroU64>,
-    /// By whom it counts for limits per sender…
-    sender: SenderKey,
-    /// …and how much, in KiB begun.
-    kib: u32,
-    /// It was taken from its lane and has not been put back.
-    out: bool,
-    owed: Owed,
-    held: bool,
-    /// It has a file for its body.
-    large: bool,
-}
-
-/// A place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Spot {
-    /// The first has number 1.
-    segment: NonZeroU32,
-    offset: u32,
-}
-
-impl Spot {
-    /// No segment is as large as 4 GiB.
-    fn new(segment: u32, offset: u64) -> Option<Self> {
-        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-        Some(Self { segment: NonZeroU32::new(segment)?, offset })
-    }
-}
-
 /// The owner's ends of the channels.
 pub(crate) struct Inbox {
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -168,7 +128,7 @@ pub(crate) struct Manager {
     stopping: Option<Vec<oneshot::Sender<()>>>,
     /// The owner's own time: what the wall clock said at the start, and since then a clock that nobody sets.
     began: (Instant, u64),
-    entries: HashMap<Id, Entry>,
+    entries: Entries,
     loaded: HashMap<Id, Loaded>,
     /// Accepted a moment ago: needs not be read.
     fresh: HashMap<Id, Box<Message>>,
@@ -226,7 +186,7 @@ impl Manager {
             healthy: true,
             stopping: None,
             began: (Instant::now(), millis),
-            entries: HashMap::new(),
+            entries: Entries::default(),
             loaded: HashMap::new(),
             fresh: HashMap::new(),
             lanes,
@@ -495,6 +455,8 @@ impl Manager {
 
     fn tell_metrics(&self) {
         use metrics::gauge;
+        let disk = Arc::clone(&self.disk);
+        spawn_blocking(move || set_aside_names(&*disk));
         let (all, closed) = self.gauge.with_load(|load| {
             // What was met is looked at again even when nobody comes.
             let _ = load.admit(None, &self.config.limits);

@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use message::Id;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::admin::{Action, Destination, Detail, Filter, LastWord, Summary};
 use crate::clock::{Clock, SystemClock};
 use crate::commit::{Accepting, Gauge};
+use crate::condition::{Condition, SHOWN};
 use crate::config::Config;
 use crate::content::Content;
 use crate::delivery::{Delivery, Notice};
@@ -24,6 +26,7 @@ use crate::error::Error;
 use crate::manager::{Candidate, Command, Durable, Return};
 use crate::message::{Accept, Message, Receipt, Router, Tells};
 use crate::sender::{Sender, SenderKey};
+use crate::store::set_aside_names;
 use crate::suspension::{Suspended, Suspension};
 
 /// The queue. Clones share it.
@@ -60,8 +63,10 @@ pub struct Recovery {
     pub complete: bool,
     /// Segments of the log that were read.
     pub segments: usize,
-    /// Damaged records and files, or writes that a crash tore; set aside in `corrupt/`.
+    /// Damaged records and files; set aside in `corrupt/`.
     pub corrupt: usize,
+    /// The last write before a crash was torn. Nothing of it was acknowledged.
+    pub torn: bool,
     /// Files that a crash left and that belong to no message; removed.
     pub orphans: usize,
     /// How long it took.
@@ -190,6 +195,16 @@ impl Queue {
     pub async fn content(&self, id: Id) -> Result<Content, Error> {
         let open = |candidate: &Candidate, message| candidate.source.open(&message);
         self.matching(Filter::id(id), open).await.pop().ok_or(Error::Unknown(id))?
+    }
+
+    /// How it is: does mail come in, does it go out, is there anything to look at?
+    pub async fn condition(&self) -> Condition {
+        let mut condition = self.shared.gauge.condition();
+        let disk = Arc::clone(&self.shared.disk);
+        let names = spawn_blocking(move || set_aside_names(&*disk)).await.unwrap_or_default();
+        condition.set_aside_count = names.len();
+        condition.set_aside = names.into_iter().take(SHOWN).collect();
+        condition
     }
 
     /// What waits for each destination, those with the most messages first.

@@ -110,6 +110,11 @@ impl Header {
         let (batch, place) = value("batch")?.split_once('.')?;
         let json = value("json")?.parse().ok()?;
         let (data, data_crc) = value("data")?.split_once(':')?;
+        // Written in one form only: a flipped bit of a digit's case is damage, too.
+        let crc = value("crc")?;
+        if crc.len() != 8 || !crc.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
         let header = Self {
             kind,
             id,
@@ -118,7 +123,7 @@ impl Header {
             json,
             data: data.parse().ok()?,
             data_crc: u32::from_str_radix(data_crc, 16).ok()?,
-            crc: u32::from_str_radix(value("crc")?, 16).ok()?,
+            crc: u32::from_str_radix(crc, 16).ok()?,
             line: end as u64 + 1,
             line_crc: crc32c::crc32c(&octets[..covered]),
         };
@@ -190,9 +195,16 @@ impl Record {
 
 /// Reads a record without content from a file of its own. `None`: damaged.
 pub(crate) fn parse_file(octets: &[u8]) -> Option<(Header, &[u8])> {
+    let (header, json) = parse_start(octets)?;
+    let end = octets.get(usize::try_from(header.data_offset()).ok()? - 1..)?;
+    (end == b"\n\n").then_some((header, json))
+}
+
+/// Reads line and JSON of the record that these octets begin with. `None`: damaged.
+pub(crate) fn parse_start(octets: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::parse(octets)?;
     let start = usize::try_from(header.line).ok()?;
-    let json = octets.get(start..start + usize::try_from(header.json).ok()?)?;
+    let (json, _) = octets.get(start..)?.split_at_checked(usize::try_from(header.json).ok()?)?;
     header.fits_json(json).then_some((header, json))
 }
 
@@ -241,9 +253,18 @@ mod tests {
                 let end = start + usize::try_from(header.json).expect("a short text");
                 !damaged.get(start..end).is_some_and(|json| header.fits_json(json))
             });
-            // The case of hexadecimal digits and of an id carries no meaning.
-            let case_only = damaged[bit / 8].eq_ignore_ascii_case(&prefix[bit / 8]);
-            assert!(seen || case_only, "bit {bit} of {:?}", String::from_utf8_lossy(&damaged));
+            assert!(seen, "bit {bit} of {:?}", String::from_utf8_lossy(&damaged));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_file_is_seen() {
+        let whole = Record { data: Vec::new(), data_crc: 0, ..record() }.to_file();
+        assert!(parse_file(&whole).is_some());
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse_file(&damaged).is_none(), "bit {bit}");
         }
     }
 

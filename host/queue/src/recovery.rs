@@ -24,7 +24,9 @@ use crate::message::{Change, Message, Tells};
 use crate::queue::Recovery;
 use crate::record::{Header, Kind};
 use crate::segment::{Found, Segment, find, parse_segment_name};
-use crate::store::{StatePlace, parse_message, read_state, set_aside, to_json};
+use crate::store::{
+    StatePlace, keep, parse_message, read_state, remove_if_there, set_aside, to_json,
+};
 
 /// Everything that was found in the log.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Recovered {
     /// What lies in `large/`.
     pub(crate) large: Vec<String>,
     pub(crate) damage: Vec<Damage>,
+    /// The end of a write that a crash tore: nobody has a receipt for it.
+    pub(crate) torn: Option<Damage>,
     /// Messages whose body is gone.
     pub(crate) lost: Vec<Id>,
     pub(crate) report: Recovery,
@@ -146,7 +150,7 @@ pub(crate) fn recover(
     segment_octets: u64,
     repair: bool,
 ) -> Result<Recovered, Error> {
-    let found =
+    let mut found =
         find(&**disk, segment_octets, repair).map_err(Error::disk("list", disk.name("log")))?;
     if repair {
         flush_names(&**disk).map_err(Error::disk("flush", disk.name("")))?;
@@ -158,8 +162,12 @@ pub(crate) fn recover(
         let file = disk.open(path).map_err(Error::disk("open", disk.name(path)))?;
         replay.segments.insert(*number, Segment { origin, file: Arc::clone(&file) });
         let read = if repair { file.sync() } else { Ok(()) };
-        read.and_then(|()| scan::segment(&mut replay, &*file, origin))
-            .map_err(Error::disk("read", disk.name(path)))?;
+        let end = found.ends.get(number).copied();
+        let read = read.and_then(|()| scan::segment(&mut replay, &*file, origin, end));
+        found.last = Some((*number, read.map_err(Error::disk("read", disk.name(path)))?));
+    }
+    if repair && let Err(error) = forget_torn(&**disk, &found) {
+        tracing::warn!(%error, "what a crash tore off could not be removed; the next start tries again");
     }
     Ok(replay.finish(found, large))
 }
@@ -168,6 +176,18 @@ pub(crate) fn recover(
 /// What lies in `deferred/` counts only after the log let go of it, and by then it was flushed.
 fn flush_names(disk: &dyn Disk) -> io::Result<()> {
     ["log", "large"].into_iter().try_for_each(|path| disk.sync_dir(path))
+}
+
+/// The end that a crash tore off is kept as long as its segment.
+fn forget_torn(disk: &dyn Disk, found: &Found) -> io::Result<()> {
+    for name in disk.list("corrupt")? {
+        let number = name.strip_suffix(".torn").and_then(|name| name.split('-').next());
+        let number = number.and_then(|number| number.parse::<u32>().ok());
+        if number.is_some_and(|number| found.segments.iter().all(|(other, _)| *other != number)) {
+            remove_if_there(disk, &format!("corrupt/{name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is known so far.
@@ -179,6 +199,7 @@ struct Replay {
     parts: HashMap<Id, Parts>,
     segments: BTreeMap<u32, Segment>,
     damage: Vec<Damage>,
+    torn: Option<Damage>,
     lost: Vec<Id>,
 }
 
@@ -192,6 +213,7 @@ impl Replay {
             parts: HashMap::new(),
             segments: BTreeMap::new(),
             damage: Vec::new(),
+            torn: None,
             lost: Vec::new(),
         }
     }
@@ -200,7 +222,22 @@ impl Replay {
     fn damaged(&mut self, segment: u32, offset: u64, octets: &[u8]) {
         self.damage.push(Damage { segment, offset, octets: octets.len() as u64 });
         if self.repair {
-            set_aside(&*self.disk, &format!("{segment:08}-{offset:010}.octets"), octets);
+            set_aside(&*self.disk, &octets_name(segment, offset), octets);
+        }
+    }
+
+    /// The end of a write that a crash tore. Nobody got a receipt for it; that is how a power cut looks afterwards.
+    fn torn(&mut self, segment: u32, offset: u64, octets: &[u8]) {
+        let octets_torn = octets.len() as u64;
+        self.torn = Some(Damage { segment, offset, octets: octets_torn });
+        if self.repair {
+            tracing::info!(
+                segment,
+                offset,
+                octets = octets_torn,
+                "the last write before a crash was torn; nothing of it was acknowledged"
+            );
+            let _ = keep(&*self.disk, &format!("{segment:08}-{offset:010}.torn"), octets);
         }
     }
 
@@ -273,6 +310,7 @@ impl Replay {
         self.drop_those_without_body();
         let mut report = Recovery { segments: found.segments.len(), ..Recovery::default() };
         report.corrupt = self.damage.len() + self.lost.len();
+        report.torn = self.torn.is_some();
         Recovered {
             known: self.known,
             late: self.late,
@@ -281,6 +319,7 @@ impl Replay {
             found,
             large,
             damage: self.damage,
+            torn: self.torn,
             lost: self.lost,
             report,
         }
@@ -305,4 +344,9 @@ impl Replay {
             }
         }
     }
+}
+
+/// The file in `corrupt/` for damaged octets of the log.
+pub(crate) fn octets_name(segment: u32, offset: u64) -> String {
+    format!("{segment:08}-{offset:010}.octets")
 }

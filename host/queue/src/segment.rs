@@ -1,6 +1,6 @@
 //! Preallocated append-only segments: where records are written, and how files are used again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub(crate) struct Log {
     reserve_octets: u64,
     most_segments: usize,
     current: Option<Current>,
+    /// The segment before the one that begins next: its number, and how much of it counts.
+    last: Option<(u32, u64)>,
     /// In use, without the current one, oldest first.
     older: VecDeque<Older>,
     /// Sealed after a failure: never written again, not even as a spare.
@@ -105,6 +107,7 @@ impl Log {
             reserve_octets: limits.reserve_octets,
             most_segments: limits.segments,
             current: None,
+            last: found.last,
             older: found.segments.into_iter().map(Older::new).collect(),
             faulty: Vec::new(),
             spares: found.spares,
@@ -172,6 +175,9 @@ impl Log {
         let Some(spare) = self.spares.pop() else {
             return Err(WriteError::Full("no spare segment".to_owned()));
         };
+        if let Some(current) = &self.current {
+            self.last = Some((current.segment.origin.segment, current.end));
+        }
         match self.begin(&spare) {
             Ok(next) => {
                 if let Some(last) = self.current.replace(next) {
@@ -180,7 +186,9 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                // Under which of its names it lies is unknown; recovery finds it.
+                // Under which of its names it lies is unknown; recovery finds it. But if it has the new one, that says where
+                // the last segment ends: so nothing may be added there any more.
+                self.seal();
                 Err(WriteError::Disk(error))
             }
         }
@@ -190,9 +198,10 @@ impl Log {
         let origin = Origin { segment: self.next_number, salt: random() };
         self.next_number += 1;
         let file = self.disk.open(spare)?;
-        let name = segment_name(origin);
+        let name = segment_name(origin, self.last);
         self.disk.rename(spare, &name)?;
-        // The name holds the salt: it must be there before the first record is promised.
+        // The name holds the salt, and the end of the segment before it: it must be there before the first record is
+        // promised.
         self.disk.sync_dir("log")?;
         Ok(Current { segment: Segment { origin, file }, name, end: 0, batches: 0 })
     }
@@ -201,6 +210,7 @@ impl Log {
     /// not written, and a second flush would lie.
     fn seal(&mut self) {
         if let Some(last) = self.current.take() {
+            self.last = Some((last.segment.origin.segment, last.end));
             self.faulty.push(last.segment.origin.segment);
             self.older.push_back(Older::new((last.segment.origin.segment, last.name)));
         }
@@ -301,6 +311,11 @@ pub(crate) struct Found {
     pub(crate) segments: Vec<(u32, String)>,
     /// Paths of whole spares.
     pub(crate) spares: Vec<String>,
+    /// Where segments end, by number: their records fill all before it, and nothing behind it counts. Of the last one
+    /// nobody knows yet.
+    pub(crate) ends: BTreeMap<u32, u64>,
+    /// The last segment, and where it was found to end.
+    pub(crate) last: Option<(u32, u64)>,
 }
 
 /// Looks into `log/`. A spare of another size is removed if `repair`.
@@ -309,6 +324,7 @@ pub(crate) fn find(disk: &dyn Disk, octets: u64, repair: bool) -> io::Result<Fou
     for name in disk.list("log")? {
         let path = format!("log/{name}");
         if let Some(origin) = parse_segment_name(&path) {
+            found.ends.extend(parse_end(&path));
             found.segments.push((origin.segment, path));
         } else if name.starts_with("spare-") && repair {
             if disk.open(&path)?.len()? == octets {
@@ -323,14 +339,24 @@ pub(crate) fn find(disk: &dyn Disk, octets: u64, repair: bool) -> io::Result<Fou
     Ok(found)
 }
 
-fn segment_name(origin: Origin) -> String {
-    format!("log/{:08}-{:016x}.seg", origin.segment, origin.salt)
+/// Number and salt; then the number of the segment before it, and where that ends.
+fn segment_name(origin: Origin, last: Option<(u32, u64)>) -> String {
+    let after = last.map(|(number, end)| format!("-{number:08}.{end}")).unwrap_or_default();
+    format!("log/{:08}-{:016x}{after}.seg", origin.segment, origin.salt)
 }
 
 /// Reads number and salt from the path of a segment.
 pub(crate) fn parse_segment_name(path: &str) -> Option<Origin> {
-    let (number, salt) = path.strip_prefix("log/")?.strip_suffix(".seg")?.split_once('-')?;
+    let (number, rest) = path.strip_prefix("log/")?.strip_suffix(".seg")?.split_once('-')?;
+    let salt = rest.split('-').next()?;
     Some(Origin { segment: number.parse().ok()?, salt: u64::from_str_radix(salt, 16).ok()? })
+}
+
+/// Reads where the segment before this one ends, with its number.
+fn parse_end(path: &str) -> Option<(u32, u64)> {
+    let (_, after) = path.strip_suffix(".seg")?.rsplit_once('-')?;
+    let (number, end) = after.split_once('.')?;
+    Some((number.parse().ok()?, end.parse().ok()?))
 }
 
 /// A number that no peer can guess, from the keys that the standard library takes from the system.
@@ -343,3 +369,24 @@ fn random() -> u64 {
 const SPARES: usize = 3;
 
 const TERMINATOR: [u8; 64] = [0; 64];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_where_the_segment_before_ends() {
+        let origin = Origin { segment: 8, salt: 0xab };
+        let name = segment_name(origin, Some((7, 790_063)));
+        assert_eq!(name, "log/00000008-00000000000000ab-00000007.790063.seg");
+        assert_eq!(
+            (parse_segment_name(&name), parse_end(&name)),
+            (Some(origin), Some((7, 790_063)))
+        );
+        let first = segment_name(origin, None);
+        assert_eq!((parse_segment_name(&first), parse_end(&first)), (Some(origin), None));
+        for name in ["log/spare-00000003", "log/8.seg", "log/x-00.seg", "8-0.seg"] {
+            assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+    }
+}

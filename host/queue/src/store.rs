@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use message::{Id, Octets};
 
+use crate::condition::is_for_operators;
 use crate::content::{
     Content, ContentPlace, Source, deferred_dir, eml_path, large_path, record_path,
 };
@@ -16,7 +17,7 @@ use crate::disk::{Disk, File};
 use crate::error::Error;
 use crate::index::{Index, delete_line, put_line};
 use crate::message::Message;
-use crate::record::{Header, Kind, LONGEST_LINE, Record, parse_file};
+use crate::record::{Header, Kind, LONGEST_LINE, Record, parse_file, parse_start};
 
 /// Where the last whole state of a message lies.
 #[derive(Clone, Debug)]
@@ -38,7 +39,11 @@ pub(crate) fn read_state(disk: &dyn Disk, id: Id, place: &StatePlace) -> Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged()),
         other => other.map_err(Error::disk("read the state of", disk.name(&id.to_string())))?,
     };
-    let (header, json) = parse_file(&octets).ok_or_else(damaged)?;
+    let parsed = match place {
+        StatePlace::Log { .. } => parse_start(&octets),
+        StatePlace::Deferred => parse_file(&octets),
+    };
+    let (header, json) = parsed.ok_or_else(damaged)?;
     if header.id != id {
         return Err(damaged());
     }
@@ -258,22 +263,34 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
 
 /// Keeps damaged octets for an operator, in `corrupt/`.
 pub(crate) fn set_aside(disk: &dyn Disk, name: &str, octets: &[u8]) {
-    let path = format!("corrupt/{name}");
-    let write = || {
-        disk.create_dir("corrupt")?;
-        let file = disk.create(&path)?;
-        file.write_at(0, &[octets])?;
-        file.sync()?;
-        disk.sync_dir("corrupt")
-    };
-    match write() {
+    let file = disk.name(&format!("corrupt/{name}"));
+    let file = file.display();
+    match keep(disk, name, octets) {
         Ok(()) => {
-            tracing::error!(file = %disk.name(&path).display(), "something damaged in the spool was set aside")
+            tracing::error!(%file, "something damaged in the spool was set aside; `gatepost queue status` says what to do")
         }
         Err(error) => {
-            tracing::error!(file = %disk.name(&path).display(), %error, "something damaged in the spool could not be set aside")
+            tracing::error!(%file, %error, "something damaged in the spool could not be set aside")
         }
     }
+}
+
+/// What lies in `corrupt/` for operators, sorted. Says it to the metrics, too.
+pub(crate) fn set_aside_names(disk: &dyn Disk) -> Vec<String> {
+    let mut names = disk.list("corrupt").unwrap_or_default();
+    names.retain(|name| is_for_operators(name));
+    names.sort_unstable();
+    metrics::gauge!("gatepost_queue_set_aside").set(names.len() as f64);
+    names
+}
+
+/// Puts octets into `corrupt/`, durably.
+pub(crate) fn keep(disk: &dyn Disk, name: &str, octets: &[u8]) -> io::Result<()> {
+    disk.create_dir("corrupt")?;
+    let file = disk.create(&format!("corrupt/{name}"))?;
+    file.write_at(0, &[octets])?;
+    file.sync()?;
+    disk.sync_dir("corrupt")
 }
 
 /// Keeps what can still be read of a message whose content or state is damaged.

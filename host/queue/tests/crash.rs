@@ -237,8 +237,21 @@ async fn recover_in_part(disk: &SimulatedDisk, clock: &Arc<TestClock>, run: Run)
 }
 
 async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, run: Run) {
-    let strict = matches!(run.fault, Some(Fault::Refuse | Fault::Short));
     let (queue, _) = open_with(small(run.seed), disk, clock).await;
+    let strict = matches!(run.fault, Some(Fault::Refuse | Fault::Short));
+    compare_what_is_there(&queue, ledger, strict).await;
+    compare_what_was_accepted(&queue, ledger).await;
+    let again = work_off(&queue, ledger, run.seed).await;
+    let unrecorded = ledger.lock().unwrap().unrecorded.clone();
+    let before: Vec<_> = ledger.lock().unwrap().copies.keys().copied().collect();
+    for who in before.iter().filter(|who| again.lock().unwrap().copies.contains_key(who)) {
+        assert!(unrecorded.contains(who), "{who:?} got it again, though that was recorded");
+    }
+    queue.shutdown().await;
+}
+
+/// Nothing is there that was never sent, or in other octets; `strict`: or that was refused.
+async fn compare_what_is_there(queue: &Queue, ledger: &Shared, strict: bool) {
     for summary in queue.list(Filter::default()).await {
         // A report that nobody got a receipt for may be there all the same: then it tells.
         // What recovery put together may be the end of it: then it is gone in a moment.
@@ -252,39 +265,37 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
         let refused = ledger.lock().unwrap().refused.contains(&summary.id);
         assert!(!(strict && refused), "{} was refused and is there", summary.id);
         let Ok(content) = queue.content(summary.id).await else { continue };
-        assert_eq!(
-            content.read(0, usize::MAX).expect("it can be read"),
-            expected,
-            "{}",
-            summary.id
-        );
+        let content = content.read(0, usize::MAX).expect("it can be read");
+        assert_eq!(content, expected, "{}", summary.id);
     }
+}
+
+/// What was accepted is there, or somebody got it, or somebody was told.
+async fn compare_what_was_accepted(queue: &Queue, ledger: &Shared) {
     let accepted: Vec<Id> = ledger.lock().unwrap().accepted.iter().copied().collect();
     for id in accepted {
         let detail = queue.show(id).await;
         let ledger = ledger.lock().unwrap();
         let copies = |index| ledger.copies.contains_key(&(id, index));
-        match detail {
-            Some(detail) => {
-                for recipient in &detail.message.recipients {
-                    let recorded = ledger.recorded.contains(&(id, recipient.index));
-                    let waits = recipient.state == RecipientState::Pending;
-                    assert!(!(recorded && waits), "{id} would be delivered again");
-                    let told = ledger.told.contains(&(id, recipient.index));
-                    let told_or_owed = recipient.owed.is_some() || told;
-                    assert!(
-                        recipient.state != RecipientState::Failed || told_or_owed,
-                        "{id} failed silently"
-                    );
-                }
-            }
-            // Gone: then somebody got it, or somebody was told.
-            None => assert!(
-                copies(0) || copies(1) || copies(2) || ledger.told.iter().any(|(of, _)| *of == id),
-                "{id} is lost"
-            ),
+        let Some(detail) = detail else {
+            let told = ledger.told.iter().any(|(of, _)| *of == id);
+            assert!(copies(0) || copies(1) || copies(2) || told, "{id} is lost");
+            continue;
+        };
+        for recipient in &detail.message.recipients {
+            let recorded = ledger.recorded.contains(&(id, recipient.index));
+            let waits = recipient.state == RecipientState::Pending;
+            assert!(!(recorded && waits), "{id} would be delivered again");
+            let told = ledger.told.contains(&(id, recipient.index));
+            let told_or_owed = recipient.owed.is_some() || told;
+            let failed = recipient.state == RecipientState::Failed;
+            assert!(!failed || told_or_owed, "{id} failed silently");
         }
     }
+}
+
+/// Delivers and tells everything; gives the books of that.
+async fn work_off(queue: &Queue, ledger: &Shared, seed: u64) -> Shared {
     let again: Shared = Arc::new(Mutex::new(Ledger::default()));
     {
         let before = ledger.lock().unwrap();
@@ -296,20 +307,15 @@ async fn compare(disk: &SimulatedDisk, clock: &Arc<TestClock>, ledger: &Shared, 
     queue.set_router(Arc::new(TestRouter::default()));
     queue.release(Filter::default()).await.expect("the disk works");
     for _ in 0..6 {
-        deliver(&queue, &again, run.seed, 100).await;
+        deliver(queue, &again, seed, 100).await;
         let first = 1000 + u32::try_from(again.lock().unwrap().tried.len()).unwrap();
-        report(&queue, &again, first).await;
+        report(queue, &again, first).await;
         tokio::time::sleep(Duration::from_secs(1200)).await;
     }
-    deliver(&queue, &again, run.seed, 100).await;
+    deliver(queue, &again, seed, 100).await;
     let left = queue.list(Filter::default()).await;
     assert!(left.is_empty(), "everything ends: {left:?}");
-    let unrecorded = ledger.lock().unwrap().unrecorded.clone();
-    let before: Vec<_> = ledger.lock().unwrap().copies.keys().copied().collect();
-    for who in before.iter().filter(|who| again.lock().unwrap().copies.contains_key(who)) {
-        assert!(unrecorded.contains(who), "{who:?} got it again, though that was recorded");
-    }
-    queue.shutdown().await;
+    again
 }
 
 /// One run of a load.

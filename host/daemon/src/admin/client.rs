@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use queue::{Action, Filter, Summary, Suspended, Suspension};
+use queue::{Action, Condition, Filter, Summary, Suspended, Suspension};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -31,6 +31,12 @@ impl Client {
     pub(crate) async fn list(&self, filter: &Filter) -> Result<Vec<Summary>> {
         let list = self.json(Method::POST, "/queue/list", serde_json::to_vec(filter)?).await?;
         serde_json::from_value(list).context(ANOTHER_VERSION)
+    }
+
+    /// How the queue is.
+    pub(crate) async fn status(&self) -> Result<Condition> {
+        let status = self.json(Method::GET, "/queue/status", Vec::new()).await?;
+        serde_json::from_value(status).context(ANOTHER_VERSION)
     }
 
     pub(crate) async fn show(&self, id: &str) -> Result<Value> {

@@ -86,6 +86,7 @@ pub(crate) async fn serve_socket(
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let router = Router::new()
         .route("/queue/list", post(list))
+        .route("/queue/status", get(status))
         .route("/queue/change", post(change))
         .route("/queue/destinations", get(destinations))
         .route("/queue/suspended", get(suspended))
@@ -112,11 +113,25 @@ pub(crate) async fn serve_http(
         .with_context(|| format!("admin.http: can't listen on {address}"))?;
     let router = Router::new()
         .route("/metrics", get(render))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .with_state(office);
     Ok(async move {
         axum::serve(listener, router).await.ok();
     })
+}
+
+/// 503 while the server does nothing of what it is there for.
+async fn health(State(office): State<Office>) -> Response {
+    match office.queue.condition().await.broken {
+        None => "ok\n".into_response(),
+        Some(what) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the queue: {what}\n")).into_response()
+        }
+    }
+}
+
+async fn status(State(office): State<Office>) -> Response {
+    Json(office.queue.condition().await).into_response()
 }
 
 async fn list(State(office): State<Office>, Json(filter): Json<Filter>) -> Response {

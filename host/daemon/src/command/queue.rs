@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use smtp::{Reply, Route};
 
@@ -31,6 +31,8 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Say whether mail comes in and goes out, what was set aside, and what to do about it
+    Status,
     /// List messages, the oldest first
     List(Which),
     /// Show one message: envelope, recipients, what was tried
@@ -154,6 +156,7 @@ impl Queue {
         let config = self.at.load()?;
         let desk = Desk { client: Client::new(&config.admin.socket), json: self.json };
         match self.action {
+            Action::Status => desk.status().await,
             Action::List(which) => desk.list(which).await,
             Action::Show { id, content: true } => {
                 desk.client.content(&id, &mut std::io::stdout().lock()).await
@@ -194,7 +197,27 @@ struct Desk {
 }
 
 impl Desk {
+    /// An error if there is anything to do.
+    async fn status(&self) -> Result<()> {
+        let condition = self.client.status().await?;
+        if self.json {
+            say(&serde_json::to_string(&condition)?);
+        } else {
+            print::status(&condition);
+        }
+        if condition.is_well() { Ok(()) } else { bail!("there is something to do") }
+    }
+
+    /// Before any list: what nobody may overlook. On standard error, so that scripts read the list alone.
+    async fn warn(&self) -> Result<()> {
+        for (fault, _) in self.client.status().await?.faults() {
+            eprintln!("{fault} (see `gatepost queue status`)");
+        }
+        Ok(())
+    }
+
     async fn list(&self, which: Which) -> Result<()> {
+        self.warn().await?;
         let messages = self.client.list(&which.filter(false)?).await?;
         if self.json {
             say(&serde_json::to_string(&messages)?);
@@ -231,6 +254,7 @@ impl Desk {
     }
 
     async fn destinations(&self, name: Option<&str>) -> Result<()> {
+        self.warn().await?;
         let mut destinations = self.client.destinations().await?;
         destinations.retain(|one| name.is_none_or(|name| one.queue.name.contains(name)));
         if self.json {

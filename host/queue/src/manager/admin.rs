@@ -70,8 +70,8 @@ pub(crate) struct Survey {
 
 impl Manager {
     pub(super) fn survey(&self) -> Survey {
-        let other = |(id, entry): (&Id, &Entry)| {
-            (entry.state.is_some() || self.loaded.contains_key(id)).then_some(*id)
+        let other = |(id, entry): (Id, &Entry)| {
+            (entry.state.is_some() || self.loaded.contains_key(&id)).then_some(id)
         };
         Survey {
             index: self.deferred.shown(),
@@ -102,7 +102,7 @@ impl Manager {
 
     pub(super) fn apply(&mut self, ids: Vec<(Id, Durable)>, action: &Action) {
         for (id, done) in ids {
-            if self.entries.contains_key(&id) {
+            if self.entries.contains(&id) {
                 self.load(id, Task::Act(action.clone(), done));
             } else {
                 let _ = done.send(Err(Error::Unknown(id)));

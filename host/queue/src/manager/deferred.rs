@@ -109,7 +109,7 @@ impl Manager {
 
     /// Damaged places in the index, messages, and those held, as far as they are known.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let held = self.entries.values().filter(|entry| entry.held).count();
+        let held = self.entries.iter().filter(|(_, entry)| entry.held).count();
         (self.deferred.damaged, self.entries.len(), held)
     }
 
@@ -281,7 +281,7 @@ impl Manager {
         let mut live: Vec<(Id, u32)> = self
             .entries
             .iter()
-            .filter_map(|(id, entry)| Some((*id, entry.indexed?.get() - 1)))
+            .filter_map(|(id, entry)| Some((id, entry.indexed?.get() - 1)))
             .collect();
         let (disk, reports) = (Arc::clone(&self.disk), self.deferred.reports.clone());
         let (search, stop) = (self.deferred.search, Arc::clone(&self.deferred.stop));

@@ -63,7 +63,7 @@ impl Manager {
         let mut busy = Vec::new();
         while !self.notices.tellers.is_empty() {
             let Some((id, kind)) = self.notices.take(now) else { break };
-            if !self.entries.contains_key(&id) {
+            if !self.entries.contains(&id) {
                 continue;
             }
             if self.notices.in_hand.contains_key(&id) {

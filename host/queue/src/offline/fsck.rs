@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use message::Id;
 
 use super::Spool;
 use crate::config::Config;
-use crate::content::{deferred_dir, eml_path, large_path, record_path};
+use crate::content::{ContentPlace, Source, deferred_dir, eml_path, large_path, record_path};
 use crate::error::Error;
 use crate::index;
 use crate::queue::Queue;
+use crate::record::parse_file;
 use crate::recovery::deferred::is_directory;
+use crate::recovery::{Damage, octets_name};
 use crate::segment::parse_segment_name;
+use crate::store::read_whole;
 
 /// What [`fsck`] found.
 #[derive(Clone, Debug, Default)]
@@ -40,14 +44,18 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// So many octets of the log are no record: damage, or a write that a crash tore.
+    /// So many octets of the log are no record: damage.
     Octets(u64),
+    /// So many octets are the end of a write that a crash tore.
+    Torn(u64),
     /// State or content of that message is damaged.
     Message(Id, String),
     /// The large body of a message is gone.
     Body(Id),
     /// So many places of the index are no line, or it is gone or not whole.
     Index(usize),
+    /// The file is damaged, but what counts of its message stands in the log.
+    Void,
     /// The file belongs to no message.
     Orphan,
     /// Nothing of ours.
@@ -59,14 +67,17 @@ pub enum Fault {
 impl Fault {
     /// Nobody needs to do anything about it.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::SetAside | Self::Stranger)
+        matches!(self, Self::SetAside | Self::Stranger | Self::Torn(_) | Self::Void)
     }
 
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Octets(_) => {
-                "the next start sets it aside; if a machine stopped here, it was never acknowledged"
+                "the next start sets it aside in corrupt/; see what of it can be read, and tell its sender"
+            }
+            Self::Torn(_) => {
+                "nothing is lost: it was never acknowledged, and the next start clears it away"
             }
             Self::Message(..) => {
                 "--repair sets it aside in corrupt/; see what of it can be read, and tell its sender"
@@ -76,6 +87,9 @@ impl Fault {
             }
             Self::Index(_) => {
                 "nothing is lost: the next start searches deferred/ and writes it anew"
+            }
+            Self::Void => {
+                "nothing is lost: it is removed or written anew with the next move of its message"
             }
             Self::Orphan => "--repair sets it aside in corrupt/",
             Self::Stranger => "gatepost did not write it and leaves it alone",
@@ -88,10 +102,14 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Octets(octets) => write!(f, "{octets} octets are no record"),
+            Self::Torn(octets) => {
+                write!(f, "{octets} octets are the end of a write that a crash tore")
+            }
             Self::Message(id, what) => write!(f, "message {id} cannot be delivered: {what}"),
             Self::Body(id) => write!(f, "the body of message {id} is gone"),
             Self::Index(0) => f.write_str("the index is missing or not whole"),
             Self::Index(places) => write!(f, "the index is damaged in {places} places"),
+            Self::Void => f.write_str("is damaged, but a newer one stands in the log"),
             Self::Orphan => f.write_str("belongs to no message"),
             Self::Stranger => f.write_str("is no file of a spool"),
             Self::SetAside => f.write_str("was set aside earlier"),
@@ -103,7 +121,7 @@ impl fmt::Display for Fault {
 pub fn fsck(directory: &Path) -> Result<Report, Error> {
     let spool = Spool::open(directory)?;
     let mut report = Report { messages: spool.recovered.known.len(), ..Report::default() };
-    log(&spool, &mut report);
+    log(&spool, &mut report).map_err(Error::disk("list", directory))?;
     if let Some(damaged) = spool.index_damage {
         report.add(index::FILE, Fault::Index(damaged));
     }
@@ -135,8 +153,10 @@ pub async fn repair(config: Config) -> Result<Report, Error> {
     let damaged = report.findings.iter().filter_map(|finding| match &finding.fault {
         Fault::Message(id, _) => Some(*id),
         Fault::Octets(_)
+        | Fault::Torn(_)
         | Fault::Body(_)
         | Fault::Index(_)
+        | Fault::Void
         | Fault::Orphan
         | Fault::Stranger
         | Fault::SetAside => None,
@@ -158,15 +178,26 @@ impl Report {
     }
 }
 
-fn log(spool: &Spool, report: &mut Report) {
-    for damage in &spool.recovered.damage {
+fn log(spool: &Spool, report: &mut Report) -> io::Result<()> {
+    let place = |damage: &Damage| {
         let segment = spool.recovered.found.segments.iter().find(|(n, _)| *n == damage.segment);
         let path = segment.map_or("log", |(_, path)| path);
-        report.add(&format!("{path} at {}", damage.offset), Fault::Octets(damage.octets));
+        format!("{path} at {}", damage.offset)
+    };
+    let aside = spool.disk.list("corrupt")?;
+    for damage in &spool.recovered.damage {
+        // What a start set aside stands in the log until its segment is used again, and says nothing new.
+        if !aside.contains(&octets_name(damage.segment, damage.offset)) {
+            report.add(&place(damage), Fault::Octets(damage.octets));
+        }
+    }
+    if let Some(torn) = &spool.recovered.torn {
+        report.add(&place(torn), Fault::Torn(torn.octets));
     }
     for id in &spool.recovered.lost {
         report.add(&large_path(*id), Fault::Body(*id));
     }
+    Ok(())
 }
 
 /// Looks for files that belong to no message.
@@ -200,6 +231,8 @@ fn files(spool: &Spool, report: &mut Report) -> io::Result<()> {
             });
             if !ours {
                 report.add(&path, Fault::Orphan);
+            } else if owner.is_some_and(|id| is_void(spool, id, &path)) {
+                report.add(&path, Fault::Void);
             }
         }
     }
@@ -219,6 +252,22 @@ fn files(spool: &Spool, report: &mut Report) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Is this a damaged file that nobody would read, because the log is ahead of it?
+fn is_void(spool: &Spool, id: Id, path: &str) -> bool {
+    let disk = &spool.disk;
+    let known = spool.recovered.known.get(&id);
+    if path == record_path(id) {
+        let counts = known.is_some_and(|known| known.state.is_none());
+        return !counts
+            && read_whole(&**disk, path).is_ok_and(|octets| parse_file(&octets).is_none());
+    }
+    let copied = known.is_some_and(|known| known.content.is_some());
+    let source = Source { disk: Arc::clone(disk), place: ContentPlace::Deferred };
+    path == eml_path(id)
+        && copied
+        && spool.read(id).is_ok_and(|message| source.verify(&message).is_err())
 }
 
 fn set_orphans_aside(directory: &Path, report: &Report) -> io::Result<()> {

@@ -1,6 +1,5 @@
 //! Which messages an operator means: found in the index and in memory, read away from the owner of the queue.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::Queue;
 use crate::admin::Filter;
 use crate::disk::File;
-use crate::index::{Line, Reader, parse};
+use crate::index::{Line, Reader, glance, parse};
 use crate::manager::{Candidate, Command, Survey};
 use crate::message::Message;
 use crate::store::parse_message;
@@ -25,72 +24,83 @@ impl Queue {
     ) -> Vec<T> {
         let (now, limit) = (self.shared.clock.now(), filter.limit.unwrap_or(usize::MAX));
         let (filter, make) = (Arc::new(filter), Arc::new(make));
-        let places = match self.places(&filter, now).await {
-            Some(places) => places,
-            None => filter.ids.iter().map(|id| (*id, Place::Unknown)).collect(),
+        let (file, places) = match self.places(&filter, now).await {
+            Some((file, places)) => (file, places),
+            None => {
+                let unknown = filter.ids.iter().copied().map(Place::unknown);
+                (None, last_of_each(unknown.collect()))
+            }
         };
         let mut found = Vec::new();
-        let mut places = places.into_iter();
-        while found.len() < limit {
-            let portion: BTreeMap<Id, Place> = places.by_ref().take(PORTION).collect();
-            if portion.is_empty() {
-                break;
-            }
-            let ids = portion.keys().copied().collect();
+        for portion in places.chunks(PORTION) {
+            let portion = portion.to_vec();
+            let ids = portion.iter().map(|place| place.id).collect();
             let candidates = self.ask(|reply| Command::Select(ids, reply)).await;
-            let (filter, make) = (Arc::clone(&filter), Arc::clone(&make));
+            let (filter, make, file) = (Arc::clone(&filter), Arc::clone(&make), file.clone());
             let read = move || -> Vec<T> {
                 let matching = candidates.unwrap_or_default().into_iter().filter_map(|candidate| {
-                    let message = portion.get(&candidate.id)?.read(&candidate)?;
+                    let place = portion.binary_search_by_key(&candidate.id, |place| place.id);
+                    let message = portion[place.ok()?].read(file.as_deref(), &candidate)?;
                     filter.matches(&message, now).then(|| make(&candidate, message))
                 });
                 matching.collect()
             };
             found.extend(spawn_blocking(read).await.unwrap_or_default());
+            if found.len() >= limit {
+                break;
+            }
         }
         found.truncate(limit);
         found
     }
 
-    /// All messages that may match, without reading them. `None`: the filter names them.
-    async fn places(&self, filter: &Arc<Filter>, now: SystemTime) -> Option<BTreeMap<Id, Place>> {
+    /// All messages that may match, oldest first, without reading them, and the index that they may be read in. `None`:
+    /// the filter names them.
+    async fn places(
+        &self,
+        filter: &Arc<Filter>,
+        now: SystemTime,
+    ) -> Option<(Option<Arc<dyn File>>, Vec<Place>)> {
         if !filter.ids.is_empty() {
             return None;
         }
         let Survey { index, others } = self.ask(Command::Survey).await?;
         let filter = Arc::clone(filter);
         let look = move || {
-            let mut places = BTreeMap::new();
-            if let Some((file, end)) = index
-                && let Err(error) = search(&file, end, &filter, now, &mut places)
+            let mut places = Vec::new();
+            if let Some((file, end)) = &index
+                && let Err(error) = search(file, *end, &filter, now, &mut places)
             {
                 tracing::error!(%error, "the index of the spool could not be read; the list is not whole");
             }
-            places.extend(others.into_iter().map(|id| (id, Place::Unknown)));
-            places
+            places.extend(others.into_iter().map(Place::unknown));
+            (index.map(|(file, _)| file), last_of_each(places))
         };
         spawn_blocking(look).await.ok()
     }
 }
 
-/// Where the state of a message may be read.
-#[derive(Debug)]
-enum Place {
-    Unknown,
-    /// In that line of the index, if it is still its last revision.
-    Line {
-        file: Arc<dyn File>,
-        offset: u64,
-        len: usize,
-        revision: u32,
-    },
+/// Where the state of a message may be read: in that line of the index, if it is still its last revision. There may be a
+/// million of them.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: Id,
+    offset: u64,
+    /// 0: it is not known to have a line.
+    len: u32,
+    revision: u32,
 }
 
 impl Place {
-    fn read(&self, candidate: &Candidate) -> Option<Message> {
-        if let Self::Line { file, offset, len, revision } = self
-            && candidate.is_deferred_as(*revision)
-            && let Ok(line) = file.read_exact_at(*offset, *len)
+    /// It counts more than any line.
+    fn unknown(id: Id) -> Self {
+        Self { id, offset: u64::MAX, len: 0, revision: 0 }
+    }
+
+    fn read(&self, index: Option<&dyn File>, candidate: &Candidate) -> Option<Message> {
+        if self.len > 0
+            && candidate.is_deferred_as(self.revision)
+            && let Ok(line) = index?.read_exact_at(self.offset, self.len as usize)
             && let Some(Line::Put(_, json)) = parse(&line)
             && let Some(message) = parse_message(json)
         {
@@ -104,13 +114,20 @@ impl Place {
     }
 }
 
+/// The last place of each message, oldest message first.
+fn last_of_each(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_unstable_by_key(|place| (place.id, std::cmp::Reverse(place.offset)));
+    places.dedup_by_key(|place| place.id);
+    places
+}
+
 /// Finds the lines of an index that may match: quickly, and rather too many.
 fn search(
     file: &Arc<dyn File>,
     end: u64,
     filter: &Filter,
     now: SystemTime,
-    places: &mut BTreeMap<Id, Place>,
+    places: &mut Vec<Place>,
 ) -> std::io::Result<()> {
     let texts = texts(filter);
     let finders: Vec<Finder<'_>> = texts.iter().map(|text| Finder::new(text.as_bytes())).collect();
@@ -128,13 +145,14 @@ fn search(
                 continue;
             }
         }
-        let Some(Line::Put(indexed, _)) = parse(line) else { continue };
-        let old = |age| now.duration_since(indexed.received).is_ok_and(|passed| passed > age);
-        let fits = filter.held.is_none_or(|wanted| indexed.brief.held == wanted)
-            && filter.older.is_none_or(old);
+        // Its checksum is looked at when it is read for good.
+        let Some(glance) = glance(line) else { continue };
+        let old = |age| now.duration_since(glance.received).is_ok_and(|passed| passed > age);
+        let fits =
+            filter.held.is_none_or(|wanted| glance.held == wanted) && filter.older.is_none_or(old);
         if fits {
-            let (file, len, revision) = (Arc::clone(file), line.len(), indexed.revision());
-            places.insert(indexed.id, Place::Line { file, offset, len, revision });
+            let len = u32::try_from(line.len()).unwrap_or_default();
+            places.push(Place { id: glance.id, offset, len, revision: glance.revision });
         }
     }
     Ok(())

@@ -2,10 +2,22 @@
 
 use std::time::SystemTime;
 
-use ::queue::{Summary, Suspended};
+use ::queue::{Condition, Summary, Suspended};
 
 use super::super::{count, say};
 use crate::admin::destination::{Host, View};
+
+/// How the queue is.
+pub(super) fn status(condition: &Condition) {
+    let messages = usize::try_from(condition.messages).unwrap_or(usize::MAX);
+    say(&format!("{}, {} octets", count(messages, "message"), condition.octets));
+    for (fault, advice) in condition.faults() {
+        say(&format!("{fault}\n    {advice}"));
+    }
+    if condition.is_well() {
+        say("mail comes in and goes out; nothing was set aside");
+    }
+}
 
 /// A list of messages.
 pub(super) fn messages(messages: &[Summary]) {
