@@ -179,6 +179,17 @@ impl Gatepost {
         self.status_octets("VmRSS:")
     }
 
+    /// Processor time that it has used so far, to a hundredth of a second.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.expect("Linux has /proc");
+        // proc(5): behind the name, which may hold anything, utime and stime are the 12th and 13th word.
+        let (_, words) = stat.rsplit_once(')').expect("a name");
+        let ticks =
+            words.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     /// File descriptors that it has open.
     pub fn open_files(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.id());

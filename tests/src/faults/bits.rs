@@ -1,5 +1,5 @@
-//! One flipped bit in what is used of a stopped server's spool: noticed, at most one message set aside, all others
-//! delivered.
+//! One flipped bit in what is used of a stopped server's spool: `gatepost queue fsck` names it, the server notices it, at
+//! most one message is set aside, all others are delivered.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::cuts::{NextHost, drain};
 use super::image::tool;
 use super::ledger::{Ledger, STAYING};
-use super::load::send;
+use super::load::{Over, send};
 use super::random::Random;
 use super::subject::{OurServer, Subject};
 use super::{Arguments, image, say};
@@ -32,11 +32,16 @@ pub fn command(arguments: &mut Arguments) -> Result<bool, String> {
         .expect_success("cp");
     let mut random = Random::new(seed);
     let (mut set_aside, mut void, mut failed) = (0, 0, 0);
+    let clean = fsck(&mut server);
+    if !clean.is_empty() {
+        return Err(format!("the spool was not clean before: {clean}"));
+    }
     for flip in 1..=flips {
         fs::remove_dir_all(&spool).map_err(|error| error.to_string())?;
         tool("cp", &[Path::new("-a"), Path::new("--sparse=always"), &saved, &spool])
             .expect_success("cp");
         let place = flip_one(&spool, &mut random);
+        let named = !fsck(&mut server).is_empty();
         server.begin();
         server.wait_ready();
         let books = ledger.copy();
@@ -44,23 +49,35 @@ pub fn command(arguments: &mut Arguments) -> Result<bool, String> {
         let tally = books.close();
         let damaged = fs::read_dir(spool.join("corrupt")).map_or(0, Iterator::count);
         set_aside += tally.lost;
-        // A state in a file of its own is void once an attempt wrote a newer one into the log: nobody
-        // reads it, and nothing is lost.
+        // A state in a file of its own is void once an attempt wrote a newer one into the log: the server does not read it,
+        // and nothing is lost; fsck does.
         let is_void = damaged == 0 && tally.lost == 0 && place.contains(".record,");
         void += usize::from(is_void);
-        if tally.lost > 1 || tally.wrong > 0 || (damaged == 0 && !is_void) {
+        if !named || tally.lost > 1 || tally.wrong > 0 || (damaged == 0 && !is_void) {
             failed += 1;
-            say(&format!("flip {flip} at {place}: {tally}; {damaged} files in corrupt/"));
+            let named = if named { "named" } else { "not named" };
+            say(&format!(
+                "flip {flip} at {place}: {named} by fsck; {tally}; {damaged} files in corrupt/"
+            ));
+        }
+        if flip % 100 == 0 {
+            say(&format!("{flip} flips, {failed} against the promise"));
         }
         server.kill();
     }
     say(&format!(
         "{}: {flips} flipped bits (seed {seed}) in a queue of {}: {set_aside} messages set aside, {void} flips in states \
-         that newer ones had made void, {failed} unnoticed, with wrong octets or with more than one message gone",
+         that newer ones had made void, {failed} not named by fsck, unnoticed, with wrong octets or with more than one \
+         message gone",
         server.name(),
         ledger.acknowledged()
     ));
     Ok(failed == 0)
+}
+
+/// What a check without the server finds.
+fn fsck(server: &mut OurServer) -> String {
+    server.server().command(&["queue", "fsck", "--json", "--config", "gatepost.toml"]).stdout
 }
 
 /// Half of them in files of their own, half in the log.
@@ -68,6 +85,7 @@ fn queue_some(server: &mut OurServer, ledger: &Ledger) {
     for count in [20, 40] {
         let (port, over) = (server.port(), AtomicBool::new(false));
         std::thread::scope(|scope| {
+            let _end = Over(&over);
             scope.spawn(|| send(port, ledger, &over));
             within(PATIENCE, "mail", || (ledger.acknowledged() >= count).then_some(()));
             over.store(true, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::image::Image;
 use super::ledger::{Ledger, Place, Tally};
-use super::load::send;
+use super::load::{Over, send};
 use super::random::Random;
 use super::subject::Subject;
 use crate::place::within;
@@ -107,6 +107,7 @@ fn cut_under_load(
     let port = subject.port();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Over(&over);
         for _ in 0..sessions {
             scope.spawn(|| send(port, ledger, &over));
         }

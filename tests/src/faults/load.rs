@@ -9,6 +9,16 @@ use crate::client::Client;
 /// The reverse-path of all messages.
 pub const FROM: &str = "sender@client.example";
 
+/// Ends the load when it is dropped: a panic beside it, too, must not wait for it for ever.
+#[derive(Debug)]
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// One session after the other with the server at `port`, until it is over. The server may die under it.
 pub fn send(port: u16, ledger: &Ledger, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
