@@ -43,13 +43,15 @@ impl Report {
             "This is a report about {messages} messages whose author is of {domain},\r\n\
              as its DMARC record asks for (RFC 9990). It was made by {submitter}.\r\n"
         );
+        let subject = format!(
+            "Report Domain: {domain} Submitter: {submitter} Report-ID: <{}@{submitter}>",
+            self.id
+        );
         MessageBuilder::new()
             .from(*from)
             .to(to.to_vec())
-            .subject(format!(
-                "Report Domain: {domain} Submitter: {submitter} Report-ID: <{}@{submitter}>",
-                self.id
-            ))
+            // Not as words that may be encoded: RFC 9990 §3.5.2 has a grammar for it.
+            .header("Subject", Raw::new(subject))
             .date(i64::try_from(seconds(*now)).unwrap_or_default())
             .message_id(format!("{}@{submitter}", self.id))
             // RFC 3834 §5: nobody on holiday is to answer.

@@ -78,8 +78,10 @@ fn what_is_written_is_read_again() {
     let header = message::Header::parse(mail);
     let value = |name: &str| header.get(name).unwrap().value();
     // RFC 9990 §3.5.2 has the subject and the name of the file.
+    let subject = header.get("Subject").unwrap().raw_value();
+    let words: Vec<&str> = std::str::from_utf8(subject).unwrap().split_whitespace().collect();
     assert_eq!(
-        value("Subject"),
+        words.join(" "),
         "Report Domain: example.org Submitter: mx.example Report-ID: <20231115x@mx.example>"
     );
     assert_eq!(
