@@ -25,7 +25,7 @@ use smtp::{Domain, Mailbox, Route};
 use toml::Spanned;
 use toml::de::DeTable;
 
-pub(crate) use self::authentication::{Authentication, DkimKey};
+pub(crate) use self::authentication::{Authentication, DkimKey, DmarcReports};
 pub(crate) use self::reader::Fault;
 use self::reader::{Reader, Source};
 pub(crate) use self::sections::schedule_of;
@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) authentication: Authentication,
     /// Our keys.
     pub(crate) dkim: Vec<DkimKey>,
+    /// Reports to the owners of domains; none are kept or sent without it.
+    pub(crate) dmarc_reports: Option<DmarcReports>,
     /// Networks that may relay without logging in.
     pub(crate) relay_from: Vec<IpNet>,
     /// Where mail to other domains goes, first match first; MX if none fits.

@@ -2,6 +2,7 @@
 
 mod pressure;
 mod reload;
+pub(crate) mod reports;
 mod watch;
 mod welcome;
 
@@ -21,6 +22,7 @@ use queue::Queue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use self::reports::Reporting;
 use self::watch::Watch;
 use crate::admin::{self, Office};
 use crate::command::compiler;
@@ -41,6 +43,8 @@ pub(crate) struct House {
     delivery: Delivery,
     /// The tasks of the admin listeners and the watch over memory, which end with the house.
     offices: Vec<JoinHandle<()>>,
+    /// Keeps and sends what is reported about others' mail.
+    reports: Option<Reporting>,
 }
 
 /// Why [`House::serve`] woke up.
@@ -86,12 +90,16 @@ impl House {
             resolver: resolver.clone(),
             journal: journal.clone(),
         };
-        let inbound = inbound::bind(wiring::inbound(&config, Arc::clone(&local))?, rooms).await?;
+        let mut entrance = wiring::inbound(&config, Arc::clone(&local))?;
+        let (seen, observations) = tokio::sync::mpsc::channel(reports::WAITING);
+        let discovery = entrance.authentication.options.discovery;
+        entrance.authentication.seen = config.dmarc_reports.is_some().then_some(seen);
+        let inbound = inbound::bind(entrance, rooms).await?;
         let rooms = delivery::Rooms {
             queue: queue.clone(),
             policy: Some(Arc::clone(&policy)),
             tls: client_tls,
-            resolver,
+            resolver: resolver.clone(),
             journal: Some(journal.clone()),
         };
         let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
@@ -108,10 +116,12 @@ impl House {
         let mut offices =
             vec![tokio::spawn(admin::serve_socket(&config.admin.socket, office.clone()).await?)];
         offices.push(tokio::spawn(watch));
+        let injector = inbound.injector().clone();
+        let reports = reports::start(&config, discovery, resolver, injector, observations);
         if let Some(address) = config.admin.http {
             offices.push(tokio::spawn(admin::serve_http(address, office).await?));
         }
-        Ok(Self { config, tls, policy, queue, journal, inbound, delivery, offices })
+        Ok(Self { config, tls, policy, queue, journal, inbound, delivery, offices, reports })
     }
 
     /// Accepts and delivers until the process is told to stop, and stops cleanly. `reread` gives the configuration anew.
@@ -156,6 +166,9 @@ impl House {
         }
         self.journal.flush().await;
         self.offices.iter().for_each(JoinHandle::abort);
+        if let Some(reports) = self.reports {
+            reports.stop(LAST_WAIT).await;
+        }
         // A socket that is gone already needs no removal.
         std::fs::remove_file(&self.config.admin.socket).ok();
         tracing::info!("stopped");

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use auth::arc::Sealing;
 use auth::dkim::Signer;
-use auth::{ArcResult, Authentication as Found, Decision, Facts, Trust, Verifier, results};
+use auth::report::Observation;
+use auth::{Authentication as Found, Decision, Facts, Trust, Verifier, results};
 use message::{Body, Composed, Edit, Header};
 use policy::{Stage, TraceEntry};
 use queue::Draft;
 use smtp::Reply;
-use tracing::error;
+use tokio::sync::mpsc;
+use tracing::{debug, error};
 
 use crate::config::Role;
 use crate::findings;
@@ -38,6 +40,9 @@ pub struct Authentication {
     pub quarantine: Quarantine,
     /// Our signatures: all of those of the author's domain are made.
     pub signers: Vec<Arc<Signer>>,
+    /// Who gathers what was found, for reports to the owners of domains (RFC 9990). It must keep up: what does not fit
+    /// into the channel is in no report.
+    pub seen: Option<mpsc::Sender<Observation>>,
     /// Our ARC seal on what was verified (RFC 8617 §5.1), for those to whom it is forwarded.
     pub sealing: Option<Arc<Sealing>>,
 }
@@ -62,6 +67,7 @@ impl Default for Authentication {
             trust: Trust::default(),
             quarantine: Quarantine::default(),
             signers: Vec::new(),
+            seen: None,
             sealing: None,
         }
     }
@@ -70,12 +76,9 @@ impl Default for Authentication {
 /// What was found about a message from outside.
 pub(crate) struct Verified {
     decision: Decision,
+    found: Found,
     /// The value of our Authentication-Results field.
     results: String,
-    arc: ArcResult,
-    author_domain: String,
-    /// The same as plugins see it, until they are asked.
-    typed: policy::authentication::Results,
 }
 
 /// Takes forged results away, finds out who a stranger's message is from, and adds what was found to the header.
@@ -106,10 +109,7 @@ pub(crate) async fn verify(
     let spent = now().duration_since(began).unwrap_or_default();
     let micros = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
     transaction.policy.trace.push(entry(&decision, &results, micros));
-    let typed = findings::of(&found);
-    let Found { arc, dmarc, .. } = found;
-    let (arc, author_domain) = (arc.result, dmarc.author_domain);
-    Some(Verified { decision, results, arc, author_domain, typed })
+    Some(Verified { decision, found, results })
 }
 
 /// What SPF says at MAIL, if a plugin may want to know it there.
@@ -178,16 +178,30 @@ fn entry(decision: &Decision, results: &str, micros: u64) -> TraceEntry {
 impl Verified {
     /// What was found, for plugins.
     pub(crate) fn typed(&self) -> policy::authentication::Results {
-        self.typed.clone()
+        findings::of(&self.found)
     }
 
     /// What is to be done where no plugin overruled it: nothing, a hold under a name, or a refusal.
     pub(crate) fn verdict(&self, quarantine: Quarantine) -> Result<Option<String>, Reply> {
         match (&self.decision, quarantine) {
-            (Decision::Reject, _) => Err(refusal::forged_author(&self.author_domain)),
+            (Decision::Reject, _) => Err(refusal::forged_author(&self.found.dmarc.author_domain)),
             (Decision::Quarantine, Quarantine::Hold) => Ok(Some("dmarc".to_owned())),
             (Decision::Quarantine, Quarantine::Mark) | (Decision::Deliver(_), _) => Ok(None),
         }
+    }
+}
+
+/// Tells what was found to those who report it. `overruled` names the plugin that accepted the message all the same.
+pub(crate) fn tell(session: &Session, verified: Option<&Verified>, overruled: Option<&str>) {
+    let config = &session.house.config.authentication;
+    let (Some(verified), Some(seen)) = (verified, &config.seen) else { return };
+    let Verified { decision, found, .. } = verified;
+    if let Some(observation) =
+        Observation::new(found, decision, overruled, config.options.discovery)
+        && seen.try_send(observation).is_err()
+    {
+        // The disk is behind: mail is more than what is told of it.
+        debug!("a message is in no DMARC report");
     }
 }
 
@@ -205,7 +219,7 @@ pub(crate) async fn sign(
     let signers = if session.may_relay() { signers(config, &header) } else { Vec::new() };
     let seal = match (verified, &config.sealing) {
         (Some(verified), Some(sealing)) => {
-            Some((Arc::clone(sealing), verified.arc, verified.results.clone()))
+            Some((Arc::clone(sealing), verified.found.arc.result, verified.results.clone()))
         }
         _ => None,
     };

@@ -187,6 +187,8 @@ async fn ask(
     let content = Arc::new(session.made_up(content, transaction));
     session.tell_client_name().await;
     let ruling = session.policy.data(&mut transaction.policy, content).await;
+    let overruled = ruling.plugin.as_deref().filter(|_| matches!(ruling.verdict, Verdict::Pass));
+    authenticate::tell(session, verified, overruled);
     wait(ruling.delay).await;
     if let Some(fates) = Fates::of(&transaction.policy.recipients, &ruling.verdict) {
         return settle(session, transaction, fates, ruling.plugin);

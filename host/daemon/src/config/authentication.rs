@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use smtp::Domain;
+use smtp::{Domain, Mailbox};
 
 use super::reader::Reader;
 use super::sections::networks;
-use super::value::Text;
+use super::value::{ByteSize, Text};
 
 /// `[authentication]`
 #[derive(Clone, Debug)]
@@ -42,6 +43,20 @@ pub(crate) struct DkimKey {
     pub(crate) selector: String,
     /// The private key in PEM.
     pub(crate) key: PathBuf,
+}
+
+/// `[dmarc-reports]`: aggregate reports (RFC 9990) to the owners of the domains that ask for them.
+#[derive(Clone, Debug)]
+pub(crate) struct DmarcReports {
+    /// From whom they come. Its domain has a `[[dkim]]`: a report must pass DMARC itself (RFC 9990 §3.5.2).
+    pub(crate) from: Mailbox,
+    /// Our name in them; the host name if absent.
+    pub(crate) organization: String,
+    /// The span of one report; it begins at midnight UTC and at whole intervals behind it (RFC 9990 §3.1: daily or more
+    /// often).
+    pub(crate) interval: Duration,
+    /// Octets that may be kept of one span; what comes behind them is in no report.
+    pub(crate) space: u64,
 }
 
 /// Programs on this machine have no SPF record.
@@ -106,6 +121,36 @@ pub(super) fn dkim(section: Reader<'_>) -> Option<DkimKey> {
     section.finish();
     Some(DkimKey { domain: domain?.0, selector: selector?, key: key? })
 }
+
+pub(super) fn dmarc_reports(
+    section: Option<Reader<'_>>,
+    hostname: &str,
+    keys: &[DkimKey],
+) -> Option<DmarcReports> {
+    let section = section?;
+    let from = section.require::<Text<Mailbox>>("from").map(|from| from.0);
+    let organization = section.get_or("organization", hostname.to_owned());
+    let interval = section.get_or("interval", DAY);
+    let space = section.get_or("space", ByteSize(64 << 20)).0;
+    if interval.is_zero() || interval > DAY || DAY.as_secs() % interval.as_secs().max(1) != 0 {
+        section.fault("interval", "reports are daily or more often: a part of 24h without rest");
+    }
+    let signed = |from: &Mailbox| {
+        let domain = from.domain().map(|domain| domain.to_ascii()).unwrap_or_default();
+        keys.iter().any(|key| key.domain.to_ascii() == domain)
+    };
+    if let Some(from) = from.as_ref().filter(|from| !signed(from)) {
+        section.fault(
+            "from",
+            format!("there is no [[dkim]] for the domain of {from}; a report must be signed"),
+        );
+    }
+    section.finish();
+    Some(DmarcReports { from: from?, organization, interval, space })
+}
+
+/// RFC 9990 §3.1: what owners of domains expect.
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn domains(section: &Reader<'_>, key: &'static str) -> Vec<String> {
     let domains: Vec<Text<Domain>> = section.get_or(key, Vec::new());

@@ -11,7 +11,7 @@ use policy::trace::JournalConfig;
 use smtp::sasl::ScramVerifier;
 use smtp::{Domain, Mailbox, Route};
 
-use super::authentication::{DkimKey, authentication, dkim};
+use super::authentication::{DkimKey, authentication, dkim, dmarc_reports};
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
 use super::{
@@ -33,9 +33,11 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
     let tables: Vec<Table> = root.tables("table").into_iter().filter_map(table).collect();
     let credentials = credentials(root);
     let keys: Vec<DkimKey> = root.tables("dkim").into_iter().filter_map(dkim).collect();
+    let name = hostname.as_ref().map_or_else(String::new, |name| name.0.to_string());
+    let dmarc_reports = dmarc_reports(root.table("dmarc-reports"), &name, &keys);
     let config = Config {
         file: file.to_owned(),
-        hostname: hostname.map_or_else(String::new, |name| name.0.to_string()),
+        hostname: name,
         log: log(root.table("log")),
         tls: tls(root.table("tls")),
         limits: limits(root.table("limits")),
@@ -44,6 +46,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         logins: logins(root.table("logins"), &data),
         authentication: authentication(root.table("authentication"), &keys),
         dkim: keys,
+        dmarc_reports,
         relay_from: relay(root.table("relay")),
         routes: root
             .tables("route")

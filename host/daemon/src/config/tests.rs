@@ -47,6 +47,27 @@ fn authentication_is_on_and_its_words_are_checked() {
 }
 
 #[test]
+fn reports_are_signed_and_their_spans_fill_days() {
+    let key = "[[dkim]]\ndomain = \"example.org\"\nselector = \"s1\"\nkey = \"s1.pem\"\n";
+    let with = |section: &str| format!("{key}[dmarc-reports]\n{section}");
+    let text = format!("{LEAST}{}", with("from = \"dmarc@example.org\"\ninterval = \"6h\""));
+    let reports = Config::parse(Path::new("test.toml"), &text).unwrap().dmarc_reports.unwrap();
+    assert_eq!(reports.interval, Duration::from_secs(6 * 3600));
+    assert_eq!(reports.organization, "mx.example.org");
+    check(
+        &with("from = \"dmarc@example.net\""),
+        "test.toml:7: dmarc-reports.from: there is no [[dkim]] for the domain of dmarc@example.net; a report must be signed",
+    );
+    for interval in ["7h", "0s", "48h"] {
+        check(
+            &with(&format!("from = \"dmarc@example.org\"\ninterval = \"{interval}\"")),
+            "test.toml:8: dmarc-reports.interval: reports are daily or more often: a part of 24h without rest",
+        );
+    }
+    check(&with(""), "test.toml:6: dmarc-reports: the key \"from\" is missing");
+}
+
+#[test]
 fn a_fault_names_line_key_and_nearest_key() {
     check(
         "hostnam = 1",

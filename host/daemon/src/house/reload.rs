@@ -88,6 +88,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("logins", same(&old.logins, &new.logins)),
         ("authentication", same(&old.authentication, &new.authentication)),
         ("dkim", same(&old.dkim, &new.dkim)),
+        ("dmarc-reports", same(&old.dmarc_reports, &new.dmarc_reports)),
         ("dns", same(&old.dns, &new.dns)),
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),

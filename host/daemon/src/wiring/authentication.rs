@@ -32,6 +32,8 @@ pub(crate) fn authentication(config: &Config) -> Result<Authentication> {
         },
         quarantine: if from.hold { Quarantine::Hold } else { Quarantine::Mark },
         signers: signers.into_iter().map(Arc::new).collect(),
+        // Filled in where those who report are started.
+        seen: None,
         sealing: sealing.map(Arc::new),
     })
 }
