@@ -1,11 +1,15 @@
 //! The Sender Rewriting Scheme: reverse-paths of forwarded mail that come back to us, so that SPF passes and bounces find
 //! their way. The forms are those of Mail::SRS, which other forwarders read too.
 
+mod forwarder;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+
+pub use self::forwarder::Forwarder;
 
 /// Rewrites and restores addresses.
 #[derive(Clone)]
