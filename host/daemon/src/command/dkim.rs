@@ -113,7 +113,7 @@ fn check(at: &At) -> Result<()> {
 }
 
 /// What is wrong with the published record of a key.
-async fn fault(resolver: &Resolver, signer: &Signer) -> Result<Option<String>> {
+pub(super) async fn fault(resolver: &Resolver, signer: &Signer) -> Result<Option<String>> {
     let answer = match resolver.lookup(&name(signer), Kind::Txt).await {
         Ok(answer) => answer,
         Err(error) => return Ok(Some(format!("not known: {error}"))),
@@ -149,7 +149,7 @@ fn name(signer: &Signer) -> String {
 }
 
 /// The record as zone files have it: in strings of 255 octets at most (RFC 1035 §3.3, RFC 6376 §3.6.2.2).
-fn record_line(signer: &Signer) -> Result<String> {
+pub(super) fn record_line(signer: &Signer) -> Result<String> {
     let record = signer.key().record()?;
     let mut line = format!("{}. TXT (", name(signer));
     let mut rest = record.as_str();
