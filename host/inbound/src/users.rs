@@ -72,8 +72,9 @@ impl SendAs {
 /// All users of a server.
 pub struct Users {
     users: HashMap<String, User>,
-    /// Verified when there is no such user, so that the answer takes the same time.
-    stand_in: Secret,
+    /// What users log in with. Who is none is answered as one of them would be, always the same one for a name, so that
+    /// neither time nor SCRAM tells who is there.
+    models: Vec<(Secret, Option<ScramVerifier>)>,
     /// What stand-ins of SCRAM are derived from.
     secret: [u8; 32],
     /// A Dovecot that knows users, too: its auth-client socket.
@@ -107,10 +108,17 @@ impl Users {
         secret: [u8; 32],
     ) -> Self {
         let users: HashMap<_, _> = users.into_iter().map(|user| (key(&user.name), user)).collect();
-        // The parameters of a real user, because they decide how long a check takes.
-        let first = users.values().next();
-        let stand_in = first.map_or_else(Secret::nobody, |user| user.password.clone());
-        Self { users, stand_in, secret, dovecot, checks: Semaphore::new(CONCURRENT_CHECKS) }
+        // Real users, because scheme and parameters decide how long a check takes.
+        let mut models: Vec<_> = users
+            .iter()
+            .map(|(name, user)| (name, (user.password.clone(), user.scram.clone())))
+            .collect();
+        models.sort_by_key(|(name, _)| *name);
+        let mut models: Vec<_> = models.into_iter().map(|(_, model)| model).collect();
+        if models.is_empty() {
+            models.push((Secret::nobody(), None));
+        }
+        Self { users, models, secret, dovecot, checks: Semaphore::new(CONCURRENT_CHECKS) }
     }
 
     /// A secret for [`Users::new`].
@@ -133,7 +141,19 @@ impl Users {
     /// What the exchange of SCRAM is held with, whether there is such a user or not.
     pub(crate) fn verifier(&self, user: &str) -> ScramVerifier {
         let known = self.users.get(&key(user)).and_then(|user| user.scram.clone());
-        known.unwrap_or_else(|| ScramVerifier::stand_in(&self.secret, &key(user)))
+        known.unwrap_or_else(|| {
+            let stand_in = ScramVerifier::stand_in(&self.secret, &key(user));
+            match self.models.iter().filter_map(|(_, scram)| scram.as_ref()).collect::<Vec<_>>() {
+                models if models.is_empty() => stand_in,
+                models => stand_in.like(models[self.place_of(user, models.len())]),
+            }
+        })
+    }
+
+    /// A number below `count`, always the same for a name and not to be foreseen.
+    fn place_of(&self, user: &str, count: usize) -> usize {
+        let place = ScramVerifier::stand_in(&self.secret, &format!("{} place", key(user)));
+        place.number() as usize % count.max(1)
     }
 
     /// Checks a password on a thread where it may take its time.
@@ -142,7 +162,8 @@ impl Users {
         if let (None, Some(socket)) = (known, &self.dovecot) {
             return dovecot::verify(socket, user, &password).await;
         }
-        let secret = known.map_or(&self.stand_in, |user| &user.password).clone();
+        let model = || &self.models[self.place_of(user, self.models.len())].0;
+        let secret = known.map_or_else(model, |user| &user.password).clone();
         let Ok(_permit) = self.checks.acquire().await else { return Login::Failed };
         match (spawn_blocking(move || secret.matches(&password)).await, known) {
             (Ok(true), Some(_)) => Login::Right,

@@ -34,6 +34,36 @@ async fn only_the_right_password_of_a_known_user_is_right() {
 }
 
 #[tokio::test]
+async fn an_unknown_user_costs_as_much_as_a_known_one() {
+    let users = users();
+    let cost = async |user: &str| {
+        let begun = tokio::time::Instant::now();
+        for _ in 0..3 {
+            assert_eq!(users.verify(user, "wrong".to_owned()).await, Login::Wrong);
+        }
+        begun.elapsed()
+    };
+    let (known, unknown) = (cost("alice@example.test").await, cost("nobody@example.test").await);
+    // Without the check it would be less by a thousand; the machine may be busy.
+    assert!(known < unknown * 10 && unknown < known * 10, "{known:?} {unknown:?}");
+}
+
+#[test]
+fn an_unknown_user_can_not_be_told_by_the_parameters_of_scram() {
+    let users = users();
+    let parameters = |user: &str| {
+        let text = users.verifier(user).to_string();
+        let (parameters, _keys) = text.rsplit_once('$').unwrap();
+        let (iterations, salt) = parameters.rsplit_once(':').unwrap();
+        (iterations.to_owned(), salt.to_owned())
+    };
+    let (known, unknown) = (parameters("alice@example.test"), parameters("nobody@example.test"));
+    assert_eq!((&known.0, known.1.len()), (&unknown.0, unknown.1.len()));
+    assert_eq!(parameters("nobody@example.test"), unknown, "the same each time");
+    assert_ne!(parameters("somebody@example.test").1, unknown.1, "and another for each name");
+}
+
+#[tokio::test]
 async fn nobody_logs_in_where_there_are_no_users() {
     let users = Users::new([], None, [1; 32]);
     assert!(users.is_empty());
@@ -51,6 +81,8 @@ fn a_sender_owns_its_address_its_aliases_and_what_it_was_given() {
             ("sales".to_owned(), vec![mailbox("alice@example.test"), mailbox("boss@example.test")]),
             ("circle".to_owned(), vec![mailbox("circle@example.test")]),
         ]),
+        lists: BTreeMap::new(),
+        quota: smtp::Quota::default(),
         delivery: LocalDelivery::Maildir { template: "{user}".to_owned() },
         subaddress: Some('+'),
     }]);

@@ -56,6 +56,21 @@ impl ScramVerifier {
             server_key: half(b"server"),
         }
     }
+
+    /// With the iterations and the length of the salt of a real one, from which it can't be told then.
+    #[must_use]
+    pub fn like(mut self, model: &Self) -> Self {
+        self.iterations = model.iterations;
+        let salt = mac(&self.stored_key, &self.salt);
+        self.salt = salt.iter().copied().cycle().take(model.salt.len()).collect();
+        self
+    }
+
+    /// A number that only one who has the secret of a stand-in can foresee.
+    pub fn number(&self) -> u32 {
+        let [a, b, c, d, ..] = self.server_key;
+        u32::from_be_bytes([a, b, c, d])
+    }
 }
 
 impl fmt::Display for ScramVerifier {
