@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod dkim;
+mod dmarc;
 mod dns;
 mod plugin;
 mod queue;
@@ -52,6 +53,8 @@ enum Command {
     Simulate(Box<simulate::Simulate>),
     /// Make keys for our signature, and show their DNS records
     Dkim(dkim::Dkim),
+    /// Sum up DMARC reports of others, and show what we will report
+    Dmarc(dmarc::Dmarc),
     /// Print the DNS records that a domain needs, beside what the DNS says now
     Dns(dns::Dns),
     /// Add, change, list and remove those who may log in
@@ -81,6 +84,7 @@ impl Line {
             Command::Why(why) => why.run(),
             Command::Simulate(simulate) => simulate.run(),
             Command::Dkim(dkim) => dkim.run(),
+            Command::Dmarc(dmarc) => dmarc.run(),
             Command::Dns(dns) => dns.run(),
             Command::User(user) => user.run(),
             Command::Compile(compile) => compile.run(),

@@ -3,6 +3,7 @@
 //! `run` and `check` share this path. What a key means, its default and its limits stand at the field it fills; the files in
 //! `config/` show them at work.
 
+mod addresses;
 mod authentication;
 pub(crate) mod plugins;
 pub(crate) mod reader;
@@ -17,11 +18,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inbound::{LoginLimits, Secret, SendAs};
+use inbound::{DoorLimits, LoginLimits, Secret, SendAs};
 use ipnet::IpNet;
 use policy::{BreakerConfig, CompilerLimits, PluginLimits};
 use smtp::sasl::ScramVerifier;
-use smtp::{Domain, Mailbox, Route};
+use smtp::{Domain, Mailbox, MailingList, Quota, Route};
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -48,8 +49,14 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     /// Bounds of sessions and messages.
     pub(crate) limits: Limits,
-    /// The domains whose mailboxes are here.
+    /// What is held against abuse.
+    pub(crate) door: DoorLimits,
+    /// The domains whose mailboxes are here; what their files say is in them.
     pub(crate) domains: Vec<LocalDomain>,
+    /// Lists of members; they are among the domains, too.
+    pub(crate) lists: Vec<List>,
+    /// How the reverse-paths of what is forwarded are rewritten.
+    pub(crate) srs: Option<Srs>,
     /// Who may log in: those of this file, then those of the users' file.
     pub(crate) users: Vec<User>,
     /// How logins are checked.
@@ -144,6 +151,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Sessions at the same time from one address (IPv6: from one /64).
     pub(crate) connections_per_address: usize,
+    /// Sessions at the same time from one network (IPv4 /24, IPv6 /48); four times as many as from an address if absent.
+    pub(crate) connections_per_network: Option<usize>,
     /// Octets of one message, announced as SIZE (RFC 1870).
     pub(crate) message: u64,
     /// Recipients of one transaction (RFC 5321 §4.5.3.1.8 asks for 100 at least).
@@ -175,8 +184,38 @@ pub(crate) struct LocalDomain {
     pub(crate) catch_all: Option<Mailbox>,
     /// Local parts that stand for others.
     pub(crate) aliases: BTreeMap<String, Vec<Mailbox>>,
+    /// A file with more of them: `name: member, member`.
+    pub(crate) alias_file: Option<PathBuf>,
+    /// Who logs in with an address of this domain has a mailbox, too.
+    pub(crate) logins_have_mailboxes: bool,
+    /// The lists of this domain.
+    pub(crate) lists: BTreeMap<String, MailingList>,
+    /// How much the mailboxes hold.
+    pub(crate) quota: Quota,
     /// The separator in `user+detail`.
     pub(crate) subaddress: Option<char>,
+}
+
+/// `[[list]]`
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    /// The line of the file where it stands.
+    pub(crate) line: usize,
+    /// Its address.
+    pub(crate) address: Mailbox,
+    /// Its owner, and the members that stand in the configuration.
+    pub(crate) list: MailingList,
+    /// A file with more members, one a line.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `[srs]`
+#[derive(Clone, Debug)]
+pub(crate) struct Srs {
+    /// The domain of rewritten reverse-paths.
+    pub(crate) domain: Domain,
+    /// The secrets, one a line: the first signs, all are believed. Made at the first start.
+    pub(crate) file: PathBuf,
 }
 
 /// `[[user]]`, here and in the users' file.
@@ -412,7 +451,7 @@ impl Config {
         let table = table(&source, text);
         let config = sections::read(&Reader::root(&source, table.get_ref()), file);
         match (config, source.into_faults()) {
-            (Some(config), faults) if faults.is_empty() => config.with_users_file(),
+            (Some(config), faults) if faults.is_empty() => config.with_users_file()?.with_files(),
             (_, faults) => Err(faults),
         }
     }
@@ -439,6 +478,18 @@ impl Config {
         }
         let faults = source.into_faults();
         if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Adds what the files of domains and lists say.
+    fn with_files(mut self) -> Result<Self, Vec<Fault>> {
+        let faults = addresses::read_files(&mut self.domains, &self.lists, &self.users, &self.file);
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Files besides this one that say who lives here: a change of one is a change of the configuration.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let secrets = self.srs.iter().map(|srs| srs.file.clone());
+        addresses::files(&self.domains, &self.lists).into_iter().chain(secrets).collect()
     }
 
     /// A folder below [`Config::data`].

@@ -102,7 +102,7 @@ impl House {
             resolver: resolver.clone(),
             journal: Some(journal.clone()),
         };
-        let delivery = Delivery::start(wiring::delivery(&config, local), rooms);
+        let delivery = Delivery::start(wiring::delivery(&config, local)?, rooms);
 
         policy.set_submit(Submissions(inbound.injector().clone()));
         let watch = pressure::watch(config.limits.memory, queue.clone(), inbound.pressure());
@@ -190,6 +190,7 @@ impl House {
             .flat_map(|files| [files.certificate.clone(), files.key.clone()]);
         [config.file.clone(), config.logins.file.clone()]
             .into_iter()
+            .chain(config.files())
             .chain(components)
             .chain(tables)
             .chain(certificates)

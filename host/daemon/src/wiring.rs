@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use inbound::{Directory, ListenerConfig, Users};
+use auth::srs::{Forwarder, Srs};
+use inbound::{Directory, ListenerConfig, MailboxRefusal, Users};
 use net::tls::{CertifiedFiles, self_signed};
 use net::{Hosts, Resolver, ResolverOptions};
 use policy::{BreakerState, DnsGrant, LoadError, PluginConfig, PluginInfo, TableSource};
@@ -27,6 +28,8 @@ pub(crate) fn local_domains(config: &Config) -> Result<LocalDomains> {
             users: domain.users.clone(),
             catch_all: domain.catch_all.clone(),
             aliases: domain.aliases.clone(),
+            lists: domain.lists.clone(),
+            quota: domain.quota.clone(),
             delivery: local_delivery(domain)?,
             subaddress: domain.subaddress,
         })
@@ -51,6 +54,9 @@ pub(crate) fn inbound(config: &Config, local: Arc<LocalDomains>) -> Result<inbou
     let mut limits = inbound::Limits {
         sessions: config.limits.connections,
         sessions_per_address: config.limits.connections_per_address,
+        sessions_per_network: (config.limits.connections_per_network)
+            .unwrap_or(config.limits.connections_per_address.saturating_mul(4)),
+        door: config.door.clone(),
         ..inbound::Limits::default()
     };
     limits.logins = config.logins.limits.clone();
@@ -74,8 +80,40 @@ pub(crate) fn directory(config: &Config, local: Arc<LocalDomains>) -> Result<Dir
     });
     let users = Users::new(users, config.logins.dovecot.clone(), login_secret(config)?);
     let relay_from = config.relay_from.iter().copied().collect();
-    Ok(Directory { local, users: Arc::new(users), relay_from })
+    let has_quota = |domain: &config::LocalDomain| {
+        domain.quota.octets.is_some() || !domain.quota.of_users.is_empty()
+    };
+    let mailbox_refusal: Option<MailboxRefusal> =
+        config.domains.iter().any(has_quota).then_some(delivery::quota_refusal);
+    let forwarder = forwarder(config)?;
+    Ok(Directory { local, users: Arc::new(users), relay_from, forwarder, mailbox_refusal })
 }
+
+/// What rewrites the reverse-paths of forwarded mail, and restores them. The secret is made at the first start.
+fn forwarder(config: &Config) -> Result<Option<Arc<Forwarder>>> {
+    let Some(srs) = &config.srs else { return Ok(None) };
+    let place = || format!("[srs] secrets: {}", srs.file.display());
+    let text = match std::fs::read_to_string(&srs.file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret: String =
+                Users::new_secret().iter().map(|octet| format!("{octet:02x}")).collect();
+            let text = format!("{SRS_HEAD}{secret}\n");
+            write_private(&srs.file, text.as_bytes()).with_context(place)?;
+            text
+        }
+        Err(error) => return Err(error).with_context(place),
+    };
+    let lines = text.lines().map(str::trim);
+    let secrets = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rules = Srs::new(secrets.map(str::to_owned).collect()).with_context(place)?;
+    Ok(Some(Arc::new(Forwarder::new(rules, srs.domain.clone()))))
+}
+
+const SRS_HEAD: &str = "\
+# Secrets of rewritten reverse-paths, one a line. The first signs, all are believed: to replace one, put a new line above
+# it, and take the old one out after four weeks. A running server sees the change.
+";
 
 /// What SCRAM answers unknown users with: made at the first start, so that it stays the same.
 fn login_secret(config: &Config) -> Result<[u8; 32]> {
@@ -129,8 +167,9 @@ fn listener(from: &config::Listener, limits: &config::Limits) -> ListenerConfig 
 }
 
 /// Where mail goes.
-pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> delivery::Config {
+pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> Result<delivery::Config> {
     let mut delivery = delivery::Config::new(&config.hostname);
+    delivery.forwarder = forwarder(config)?;
     delivery.port = config.delivery.port;
     delivery.local = local;
     let rules = config.routes.iter().filter_map(|rule| {
@@ -162,7 +201,7 @@ pub(crate) fn delivery(config: &Config, local: Arc<LocalDomains>) -> delivery::C
     delivery.limits.down_first = delivery.limits.down_first.min(first_retry / 5);
     delivery.limits.down_longest = delivery.limits.down_longest.min(first_retry);
     delivery.greylist_retry = delivery.greylist_retry.min(first_retry);
-    delivery
+    Ok(delivery)
 }
 
 /// The resolver: servers, timeout, and the names whose addresses the configuration gives.

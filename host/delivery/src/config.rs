@@ -21,6 +21,8 @@ pub struct Config {
     pub routes: Vec<RouteRule>,
     /// Which domains end here.
     pub local: Arc<LocalDomains>,
+    /// Rewrites the reverse-path of what is forwarded; `None`: it stays.
+    pub forwarder: Option<Arc<auth::srs::Forwarder>>,
     /// What routes name by `auth=`.
     pub credentials: BTreeMap<String, ClientCredentials>,
     /// Addresses we listen on ourselves: an MX record that leads to one of them is a loop (RFC 5321
@@ -45,6 +47,7 @@ impl Config {
             port: 25,
             routes: Vec::new(),
             local: Arc::new(LocalDomains::new(Vec::new())),
+            forwarder: None,
             credentials: BTreeMap::new(),
             listeners: Vec::new(),
             limits: Limits::default(),
@@ -66,7 +69,7 @@ impl Config {
         let host = match route {
             Route::Mx(domain) => Some(Host::Domain(domain.clone())),
             Route::Host { host, .. } => Some(host.clone()),
-            Route::Lmtp(_) | Route::Maildir(_) => None,
+            Route::Lmtp(_) | Route::Maildir(_) | Route::List(_) => None,
         };
         let fits = |rule: &&RouteRule| match &rule.via {
             Some(via) => via == route,

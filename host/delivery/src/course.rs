@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use queue::{Outcome, QueuedRecipient};
 use smtp::{
-    Recipient, Reply,
+    Recipient, Reply, ReversePath,
     client::{ContentTraits, Fate, Transaction},
 };
 
@@ -17,6 +17,8 @@ use crate::{
 /// The state of an attempt.
 pub(crate) struct Course<'a> {
     delivery: &'a queue::Delivery,
+    /// What hosts are told in place of the message's own reverse-path.
+    reverse_path: Option<ReversePath>,
     outcomes: Vec<(usize, Option<Outcome>)>,
     /// Hosts that were not tried yet.
     targets: VecDeque<Target>,
@@ -50,6 +52,7 @@ impl<'a> Course<'a> {
     ) -> Self {
         Self {
             delivery,
+            reverse_path: None,
             outcomes: recipients.iter().map(|index| (*index, None)).collect(),
             targets: VecDeque::new(),
             target: None,
@@ -59,6 +62,11 @@ impl<'a> Course<'a> {
             waits: 0,
             greylist_retry,
         }
+    }
+
+    /// Hosts are told this reverse-path.
+    pub(crate) fn set_reverse_path(&mut self, path: ReversePath) {
+        self.reverse_path = Some(path);
     }
 
     /// These hosts are to be tried, in this order.
@@ -130,7 +138,7 @@ impl<'a> Course<'a> {
             Recipient { path: recipient.path.clone(), parameters: recipient.parameters.clone() }
         };
         Transaction {
-            reverse_path: message.reverse_path.clone(),
+            reverse_path: self.reverse_path.as_ref().unwrap_or(&message.reverse_path).clone(),
             parameters: message.parameters.clone(),
             recipients: positions.iter().map(recipient).collect(),
             content,

@@ -12,6 +12,8 @@ mod content;
 mod course;
 mod destination;
 mod dial;
+mod forwarding;
+mod list;
 mod lmtp;
 mod mailbox;
 mod maildir;
@@ -19,6 +21,7 @@ mod metric;
 mod notice;
 mod pace;
 mod pool;
+mod quota;
 mod rate;
 mod reading;
 mod report;
@@ -44,6 +47,7 @@ pub use self::{
     config::{Config, Limits, RouteRule, RouteTarget},
     destination::DestinationState,
     pool::Destinations,
+    quota::refusal as quota_refusal,
     rate::{Rate, RateError},
 };
 use self::{maildir::Maildirs, pool::Pool, router::Router};

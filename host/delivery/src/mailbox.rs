@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use message::{Body, Header, Id, Octets};
+use message::{Body, Edit, Header, Id, Octets};
 use policy::{ContentView, DeliverVerdict, Place, Queued, Stage};
-use queue::{Accept, Delivery, Outcome, QueuedRecipient};
-use smtp::{Envelope, ForwardPath, Mailbox, RcptParameters, Recipient, Reply};
+use queue::{Accept, Delivery, Message, Outcome, QueuedRecipient};
+use smtp::{Envelope, ForwardPath, Mailbox, RcptParameters, Recipient, Reply, ReversePath};
 
 use crate::course::Outcomes;
-use crate::{House, clock, content::read, report, router};
+use crate::{House, clock, content::read, maildir::OneCopy, report, router};
 
 /// Puts a copy for each recipient where the plugins want it.
 pub(crate) async fn deliver(
@@ -18,15 +18,15 @@ pub(crate) async fn deliver(
     delivery: &Delivery,
     content: &Arc<queue::Content>,
 ) -> Outcomes {
+    let local = Arc::clone(&house.routing().local);
     let Some(mut desk) = Desk::open(house, delivery, content).await else {
-        return house.maildirs.deliver(path, delivery, content).await;
+        return house.maildirs.deliver(path, delivery, content, &local).await;
     };
     let mut outcomes = Vec::with_capacity(delivery.recipients.len());
     for &index in &delivery.recipients {
+        let copy = OneCopy { path, delivery, index, content, local: &local };
         let outcome = match desk.decide(index).await {
-            Decided::Put(place) => {
-                house.maildirs.deliver_one(path, delivery, index, content, &place).await
-            }
+            Decided::Put(place) => house.maildirs.deliver_one(&copy, &place).await,
             Decided::Otherwise(outcome) => outcome,
         };
         outcomes.push((index, outcome));
@@ -128,7 +128,11 @@ impl<'a> Desk<'a> {
 
 const INBOX: Place = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
 
-async fn header(delivery: &Delivery, content: &Arc<queue::Content>) -> std::io::Result<Header> {
+/// The header of a message that is to be delivered.
+pub(crate) async fn header(
+    delivery: &Delivery,
+    content: &Arc<queue::Content>,
+) -> std::io::Result<Header> {
     let length = usize::try_from(delivery.message.head_octets()).unwrap_or(usize::MAX);
     let content = Arc::clone(content);
     let head = tokio::task::spawn_blocking(move || read(&*content, 0, length)).await;
@@ -144,12 +148,18 @@ async fn redirect(
     to: Vec<Mailbox>,
 ) -> Outcome {
     let mark = recipient.path.to_string();
-    // Who redirects to himself, also by way of others, finds his own mark (RFC 5321 §6.3).
-    if view.header.get_all("Delivered-To").any(|field| field.value().eq_ignore_ascii_case(&mark)) {
+    // Who redirects to himself, also by way of others, finds his own mark.
+    if has_mark(&view.header, &mark) {
         let reply = Reply::new(554, "5.4.6 Mail for this mailbox goes in a circle");
         return Outcome::Failed { reply, peer: None, quiet: false };
     }
-    match send_on(house, delivery, view, &mark, to).await {
+    let onward = Onward {
+        reverse_path: delivery.message.reverse_path.clone(),
+        edits: Edit::prepend("Delivered-To", &mark).into_iter().collect(),
+        recipients: to,
+        original: Some(recipient.path.clone()),
+    };
+    match send_on(house, &delivery.message, view, onward).await {
         Ok(id) => {
             let reply = Reply::new(250, format!("2.1.5 Redirected as {id}"));
             Outcome::Delivered { reply, peer: None }
@@ -162,15 +172,34 @@ async fn redirect(
     }
 }
 
-async fn send_on(
+/// Whether a message has been at this address before (RFC 5321 §6.3): what is sent on bears a mark.
+pub(crate) fn has_been_at(header: &Header, address: &Mailbox) -> bool {
+    has_mark(header, &address.to_string())
+}
+
+fn has_mark(header: &Header, mark: &str) -> bool {
+    header.get_all("Delivered-To").any(|field| field.value().eq_ignore_ascii_case(mark))
+}
+
+/// How a message goes on to others.
+pub(crate) struct Onward {
+    pub(crate) reverse_path: ReversePath,
+    /// What is changed in its header.
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) recipients: Vec<Mailbox>,
+    /// Whose copy it was; what a report names.
+    pub(crate) original: Option<ForwardPath>,
+}
+
+/// Puts the same content into the queue for others.
+pub(crate) async fn send_on(
     house: &House,
-    delivery: &Delivery,
+    message: &Message,
     view: &ContentView,
-    mark: &str,
-    to: Vec<Mailbox>,
+    onward: Onward,
 ) -> Result<Id, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (message, queue) = (&delivery.message, &house.rooms.queue);
+    let queue = &house.rooms.queue;
     let id = Id::new(clock::now(), u32::try_from(clock::random() >> 32).unwrap_or_default());
     let mut draft = queue.draft(id).map_err(|error| text(&error))?;
     let mut offset = 0;
@@ -183,22 +212,24 @@ async fn send_on(
         offset += piece.len() as u64;
         draft.write(piece).await.map_err(|error| text(&error))?;
     }
-    let mark = message::Edit::prepend("Delivered-To", mark).map_err(|error| text(&error))?;
-    let composed = message::compose(&view.header, &[mark]);
+    let composed = message::compose(&view.header, &onward.edits);
     let recipient = |mailbox| Recipient {
         path: ForwardPath::Mailbox(mailbox),
         parameters: RcptParameters::default(),
     };
+    let originals = (0..onward.recipients.len()).zip(onward.original.into_iter().cycle());
+    let originals = originals.collect();
     let envelope = Envelope {
-        reverse_path: message.reverse_path.clone(),
+        reverse_path: onward.reverse_path,
         parameters: message.parameters.clone(),
-        recipients: to.into_iter().map(recipient).collect(),
+        recipients: onward.recipients.into_iter().map(recipient).collect(),
     };
     let body = match composed.body {
         Body::Received { offset } => Body::Received { offset },
         replaced @ Body::Replaced(_) => replaced,
     };
     let accept = Accept {
+        originals,
         origin: message.origin.clone(),
         notes: message.notes.clone(),
         tags: message.tags.clone(),

@@ -13,7 +13,7 @@ use std::{
     path::{Component, Path},
     process,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -29,13 +29,26 @@ use rustix::{
     },
     io::Errno,
 };
-use smtp::{ForwardPath, Reply, ReversePath};
+use smtp::{ForwardPath, LocalDomains, Reply, ReversePath, WhenFull};
 use tokio::sync::Semaphore;
 
 use crate::{
     clock,
     content::{PIECE, read},
+    quota,
 };
+
+/// One copy, and for whom it is.
+pub(crate) struct OneCopy<'a> {
+    /// The mailbox.
+    pub(crate) path: &'a Path,
+    pub(crate) delivery: &'a queue::Delivery,
+    /// Which recipient of the message.
+    pub(crate) index: usize,
+    pub(crate) content: &'a Arc<queue::Content>,
+    /// Who knows how much the mailbox holds.
+    pub(crate) local: &'a LocalDomains,
+}
 
 /// Makes names that no other delivery has.
 #[derive(Debug)]
@@ -47,6 +60,8 @@ pub(crate) struct Maildirs {
     /// Files that may be written at once: each holds a thread and a buffer, and a disk is not faster
     /// for being asked by hundreds.
     writing: Semaphore,
+    /// Held from the look at a quota to the note of the new size, each for some of the mailboxes.
+    counting: Arc<[Mutex<()>; 16]>,
 }
 
 impl Maildirs {
@@ -56,6 +71,7 @@ impl Maildirs {
             host: hostname.replace('/', "\\057").replace(':', "\\072"),
             deliveries: Arc::default(),
             writing: Semaphore::new(32),
+            counting: Arc::default(),
         }
     }
 
@@ -65,28 +81,26 @@ impl Maildirs {
         path: &Path,
         delivery: &queue::Delivery,
         content: &Arc<queue::Content>,
+        local: &LocalDomains,
     ) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(delivery.recipients.len());
         let inbox = Place { folder: Vec::new(), is_seen: false, is_flagged: false };
         for &index in &delivery.recipients {
-            let outcome = self.deliver_one(path, delivery, index, content, &inbox).await;
+            let copy = OneCopy { path, delivery, index, content, local };
+            let outcome = self.deliver_one(&copy, &inbox).await;
             outcomes.push((index, outcome));
         }
         outcomes
     }
 
     /// The copy for one recipient, at this place of the mailbox.
-    pub(crate) async fn deliver_one(
-        &self,
-        path: &Path,
-        delivery: &queue::Delivery,
-        index: usize,
-        content: &Arc<queue::Content>,
-        place: &Place,
-    ) -> Outcome {
+    pub(crate) async fn deliver_one(&self, copy: &OneCopy<'_>, place: &Place) -> Outcome {
+        let OneCopy { path, delivery, index, content, local } = copy;
+        let (message, recipient) = (&delivery.message, &delivery.message.recipients[*index]);
         let _permit = self.writing.acquire().await.expect("nobody closes this semaphore");
         let job = Job {
-            mailbox: path.to_owned(),
+            mailbox: path.to_path_buf(),
+            quota: recipient.path.mailbox().and_then(|mailbox| local.quota(mailbox)),
             folder: (!place.folder.is_empty()).then(|| format!(".{}", place.folder.join("."))),
             name: self.unique_name(clock::now()),
             flags: match (place.is_flagged, place.is_seen) {
@@ -95,13 +109,13 @@ impl Maildirs {
                 (false, true) => Some(":2,S"),
                 (true, true) => Some(":2,FS"),
             },
-            head: trace_fields(
-                &delivery.message.reverse_path,
-                &delivery.message.recipients[index].path,
-            ),
+            head: trace_fields(&message.reverse_path, &recipient.path),
             content: Arc::clone(content),
         };
-        let result = tokio::task::spawn_blocking(move || job.run()).await.map_err(io::Error::other);
+        let counting = Arc::clone(&self.counting);
+        let result = tokio::task::spawn_blocking(move || job.run(&*counting))
+            .await
+            .map_err(io::Error::other);
         outcome(path, result.flatten())
     }
 
@@ -122,12 +136,17 @@ fn trace_fields(reverse_path: &ReversePath, forward_path: &ForwardPath) -> Strin
     format!("{}Delivered-To: {forward_path}\r\n", message::trace::return_path(reverse_path))
 }
 
-fn outcome(path: &Path, result: io::Result<()>) -> Outcome {
+/// The reply in the result is why it has no room.
+fn outcome(path: &Path, result: io::Result<Result<(), Reply>>) -> Outcome {
     match result {
-        Ok(()) => Outcome::Delivered {
+        Ok(Ok(())) => Outcome::Delivered {
             reply: Reply::new(250, "2.1.5 Delivered to the mailbox"),
             peer: None,
         },
+        Ok(Err(reply)) if reply.is_permanent() => {
+            Outcome::Failed { reply, peer: None, quiet: false }
+        }
+        Ok(Err(reply)) => Outcome::Deferred { reply, peer: None, retry_in: None },
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "no delivery to this Maildir");
             let full =
@@ -145,6 +164,8 @@ fn outcome(path: &Path, result: io::Result<()>) -> Outcome {
 /// One copy to be written.
 struct Job {
     mailbox: std::path::PathBuf,
+    /// Octets that it holds, and what happens when it is full.
+    quota: Option<(u64, WhenFull)>,
     /// Maildir++: ".Lists.wasm", a Maildir inside of the mailbox.
     folder: Option<String>,
     name: String,
@@ -155,7 +176,24 @@ struct Job {
 }
 
 impl Job {
-    fn run(self) -> io::Result<()> {
+    /// Octets of the file.
+    fn size(&self) -> u64 {
+        self.head.len() as u64 + self.content.len()
+    }
+
+    /// The inner error is a refusal: there is no room.
+    fn run(mut self, counting: &[Mutex<()>]) -> io::Result<Result<(), Reply>> {
+        let size = self.size();
+        // Two deliveries at once must not both find the last room.
+        let lock = self.quota.map(|_| &counting[place_of(&self.mailbox, counting.len())]);
+        let _counting = lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some((limit, when_full)) = self.quota
+            && let Some(full) = quota::check(&self.mailbox, limit, size)?
+        {
+            return Ok(Err(full.reply(when_full)));
+        }
+        // Maildir++: who counts need not look at each file.
+        self.name = format!("{},S={size}", self.name);
         let maildir = match &self.folder {
             None => Maildir::open(&self.mailbox)?,
             Some(folder) => {
@@ -173,7 +211,14 @@ impl Job {
             // that.
             let _ = unlinkat(&maildir.tmp, &self.name, AtFlags::empty());
         }
-        written
+        written?;
+        if self.quota.is_some()
+            && let Err(error) = quota::note(&self.mailbox, size)
+        {
+            // The message is delivered; the count is found out anew when the mailbox seems full.
+            tracing::warn!(path = %self.mailbox.display(), %error, "the size of this mailbox is not noted");
+        }
+        Ok(Ok(()))
     }
 
     fn write(&self, maildir: &Maildir) -> io::Result<()> {
@@ -191,6 +236,12 @@ impl Job {
         file.sync_all()?;
         maildir.publish(&self.name, self.flags)
     }
+}
+
+/// Always the same for a mailbox.
+fn place_of(mailbox: &Path, places: usize) -> usize {
+    let octets = mailbox.as_os_str().as_encoded_bytes();
+    octets.iter().fold(0, |sum, octet| (sum * 31 + usize::from(*octet)) % places)
 }
 
 /// An open Maildir.

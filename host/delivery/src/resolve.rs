@@ -85,8 +85,8 @@ async fn targets(house: &House, route: &Route) -> Result<Vec<Target>, Reply> {
             Ok(vec![Target { tls: *tls, credentials: credentials.clone(), ..target }])
         }
         Route::Lmtp(address) => lmtp::resolve(house, address).await.map(|target| vec![target]),
-        // A Maildir has no host; the worker does not come here with one.
-        Route::Maildir(_) => Ok(Vec::new()),
+        // Mailboxes and lists have no host; the worker does not come here with one.
+        Route::Maildir(_) | Route::List(_) => Ok(Vec::new()),
     }
 }
 

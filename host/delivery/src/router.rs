@@ -199,7 +199,7 @@ fn direct(host: &smtp::Host, port: u16) -> Route {
     match Route::direct(host) {
         // Hosts of the wide world all listen on one port; only tests move it.
         Route::Host { host, tls, credentials, .. } => Route::Host { host, port, tls, credentials },
-        other @ (Route::Mx(_) | Route::Lmtp(_) | Route::Maildir(_)) => other,
+        other @ (Route::Mx(_) | Route::Lmtp(_) | Route::Maildir(_) | Route::List(_)) => other,
     }
 }
 

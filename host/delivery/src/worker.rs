@@ -15,7 +15,7 @@ use crate::{
     House,
     content::Outgoing,
     course::{Course, Origin, Outcomes},
-    mailbox, metric,
+    forwarding, list, mailbox, metric,
     pool::{self, Call, Entry},
     report,
     resolve::resolve,
@@ -86,10 +86,15 @@ async fn outcomes(
         Route::Maildir(path) => return mailbox::deliver(house, path, delivery, &content).await,
         // RFC 2033 §1: what is behind LMTP is the mailbox.
         Route::Lmtp(_) => mailbox::judge(house, delivery, &content).await,
+        Route::List(address) => return list::deliver(house, address, delivery, &content).await,
         Route::Mx(_) | Route::Host { .. } => (Outcomes::new(), delivery.recipients.clone()),
     };
+    let reverse_path = forwarding::reverse_path(&house.routing(), delivery);
     for (demand, recipients) in by_demand(delivery, &recipients) {
-        let course = Course::new(delivery, &recipients, house.config.greylist_retry);
+        let mut course = Course::new(delivery, &recipients, house.config.greylist_retry);
+        if let Some(path) = &reverse_path {
+            course.set_reverse_path(path.clone());
+        }
         outcomes.extend(pursue(house, course, (delivery, recorded), demand, &content).await);
     }
     outcomes

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policy::{Ruling, Stage, Verdict};
 use smtp::server::{Answer, Question};
-use smtp::{MailParameters, Recipient, Reply, ReversePath};
+use smtp::{ForwardPath, MailParameters, Recipient, Reply, ReversePath};
 use tracing::{debug, info};
 
 use crate::authenticate;
@@ -30,6 +30,9 @@ impl Session {
                 Answer::Proceed
             }
             Question::Connect => {
+                if let Some(answer) = self.await_silence().await {
+                    return answer;
+                }
                 let ruling = self.policy.connect().await;
                 wait(ruling.delay).await;
                 self.plain_answer(&ruling)
@@ -98,6 +101,11 @@ impl Session {
             self.transaction = Some(transaction);
             return Answer::Refuse(self.refuse_transaction(&reply, None));
         }
+        if let Err(reply) = self.meter_message() {
+            transaction.note_rule(Stage::Mail, "hourly-messages", None, &reply);
+            self.transaction = Some(transaction);
+            return Answer::Refuse(self.refuse_transaction(&reply, None));
+        }
         self.tell_client_name().await;
         transaction.policy.spf = authenticate::spf(self, &transaction.policy.reverse_path).await;
         let ruling = self.policy.mail(&mut transaction.policy).await;
@@ -143,6 +151,8 @@ impl Session {
                     .map_err(|reply| ("recipient-domain", reply))
             });
         }
+        host = host
+            .and_then(|()| self.meter_recipient().map_err(|reply| ("hourly-recipients", reply)));
         if let Err((rule, reply)) = host {
             return self.refuse_recipient_by_rule(rule, &recipient, reply);
         }
@@ -155,10 +165,12 @@ impl Session {
         wait(ruling.delay).await;
         self.transaction = Some(transaction);
         match ruling.verdict {
-            Verdict::Pass | Verdict::Quarantine(_) => match self.check_recipients(before) {
-                Ok(()) => Answer::Proceed,
-                Err(reply) => self.refuse_recipient_by_rule("unknown-user", &recipient, reply),
-            },
+            Verdict::Pass | Verdict::Quarantine(_) => {
+                if let Err(reply) = self.check_recipients(before) {
+                    return self.refuse_recipient_by_rule("unknown-user", &recipient, reply);
+                }
+                self.check_quota(before, &recipient).await
+            }
             Verdict::Discard => {
                 debug!(forward_path = %path, "recipient discarded by policy");
                 Answer::Proceed
@@ -179,6 +191,7 @@ impl Session {
     /// may have made more of it, or changed earlier ones, and then all are looked at.
     fn check_recipients(&mut self, before: usize) -> Result<(), Reply> {
         let directory = std::sync::Arc::clone(&self.directory);
+        self.restore_recipients(before)?;
         let recipients = &mut self.open().policy.recipients;
         let from = match recipients.get(before) {
             Some(last) if recipients.len() == before + 1 && last.path == last.original => before,
@@ -196,6 +209,41 @@ impl Session {
             }
         }
         result
+    }
+
+    /// A report to a reverse-path that we rewrote goes on to the one who had it.
+    fn restore_recipients(&mut self, before: usize) -> Result<(), Reply> {
+        let is_report = self.open().policy.reverse_path.mailbox().is_none();
+        let last = self.open().policy.recipients.get(before).map(|one| one.path.clone());
+        let Some(restored) = last.and_then(|path| self.restore(&path, is_report)) else {
+            return Ok(());
+        };
+        let recipients = &mut self.open().policy.recipients;
+        match restored {
+            Ok(mailbox) => recipients[before].path = ForwardPath::Mailbox(mailbox),
+            Err(reply) => {
+                recipients.remove(before);
+                return Err(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// RCPT for a mailbox that is known to be full is refused at once.
+    async fn check_quota(&mut self, before: usize, recipient: &Recipient) -> Answer {
+        let transaction = self.open();
+        let octets = transaction.policy.parameters.size.unwrap_or(0);
+        let Some(path) = transaction.policy.recipients.get(before).map(|one| one.path.clone())
+        else {
+            return Answer::Proceed;
+        };
+        match self.check_room(&path, octets).await {
+            Ok(()) => Answer::Proceed,
+            Err(reply) => {
+                self.open().policy.recipients.remove(before);
+                self.refuse_recipient_by_rule("quota", recipient, reply)
+            }
+        }
     }
 
     /// DATA, or the first BDAT: the draft is open since MAIL.

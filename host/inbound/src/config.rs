@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp::LocalDomains;
+use smtp::{LocalDomains, Reply, WhenFull};
 
 use crate::authenticate::Authentication;
+use crate::door::DoorLimits;
 use crate::networks::Networks;
 use crate::users::{LoginLimits, Users};
 
@@ -36,7 +37,15 @@ pub struct Directory {
     pub users: Arc<Users>,
     /// Clients that may relay without logging in.
     pub relay_from: Networks,
+    /// Restores reverse-paths that we rewrote when we forwarded.
+    pub forwarder: Option<Arc<auth::srs::Forwarder>>,
+    /// Finds out whether a mailbox is full; `None`: nobody knows before delivery.
+    pub mailbox_refusal: Option<MailboxRefusal>,
 }
+
+/// Why a Maildir takes no message of so many octets: its path, the octets that it may hold, what is said when it is full,
+/// the octets that come. It may block.
+pub type MailboxRefusal = fn(&Path, u64, WhenFull, u64) -> Option<Reply>;
 
 /// One listener.
 #[derive(Clone, Debug)]
@@ -188,6 +197,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions at once from one address (IPv6: from one /64).
     pub sessions_per_address: usize,
+    /// Sessions at once from one network (IPv4 /24, IPv6 /48).
+    pub sessions_per_network: usize,
     /// For the whole PROXY header. Balancers send it in their first packet.
     pub proxy_header: Duration,
     /// For a TLS handshake. Long enough for a few round trips on a bad line.
@@ -202,6 +213,8 @@ pub struct Limits {
     pub wrong_password: Duration,
     /// How many logins may fail.
     pub logins: LoginLimits,
+    /// What is held against abuse.
+    pub door: DoorLimits,
     /// Bounds of content that reaches parsers.
     pub content: message::Limits,
 }
@@ -213,6 +226,7 @@ impl Default for Limits {
             sessions: 2000,
             // Postfix has 50: smtpd_client_connection_count_limit.
             sessions_per_address: 50,
+            sessions_per_network: 200,
             proxy_header: Duration::from_secs(5),
             tls_handshake: Duration::from_secs(30),
             write: Duration::from_mins(5),
@@ -220,6 +234,7 @@ impl Default for Limits {
             content_rate: 500,
             wrong_password: Duration::from_secs(2),
             logins: LoginLimits::default(),
+            door: DoorLimits::default(),
             content: message::Limits::default(),
         }
     }

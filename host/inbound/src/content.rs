@@ -19,6 +19,7 @@ use crate::config::{Directory, Limits};
 use crate::counters;
 use crate::error::Error;
 use crate::fold::{Fates, Folded};
+use crate::forward;
 use crate::house::now;
 use crate::refusal;
 use crate::rules;
@@ -116,6 +117,9 @@ async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<
     let Some((draft, watch)) = receive(transaction)? else { return Ok(Taken::Discarded) };
     let header = examine(watch)?;
     check_author(session, &header)?;
+    let mark = forward::mark(&session.directory.local, transaction, &header)
+        .map_err(|reply| fault("loop", reply))?;
+    transaction.policy.edits.extend(mark);
     let verified = authenticate::verify(session, transaction, &header, &draft).await;
     let hold = match ask(session, transaction, &header, &draft, verified.as_ref()).await? {
         Asked::Go => None,
@@ -177,6 +181,7 @@ async fn ask(
             id,
             &session.house.config.hostname,
             transaction.began,
+            session.login.as_deref(),
         ));
     }
     let mut content = ContentView::new(header.clone(), draft.octets());

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::authenticate;
 use crate::config::{Config, Directory, ListenerConfig};
+use crate::door::Door;
 use crate::users::Throttle;
 
 /// The rooms that incoming mail meets.
@@ -63,6 +64,7 @@ pub(crate) struct House {
     pub(crate) permits: Permits,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) logins: Throttle,
+    pub(crate) door: Door,
     /// Says who mail is from.
     pub(crate) verifier: auth::Verifier,
     unique: AtomicU32,
@@ -70,15 +72,16 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn new(config: Config, rooms: Rooms) -> Self {
-        let permits = Permits::new(config.limits.sessions, config.limits.sessions_per_address);
+        let permits = Permits::new(config.limits.sessions, config.limits.sessions_per_address)
+            .with_per_network(config.limits.sessions_per_network);
         // Two servers, and a server after its restart, begin at different numbers.
         let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) as u32;
         let logins = Throttle::new(config.limits.logins.clone());
         let directory = RwLock::new(Arc::new(config.directory.clone()));
         let unique = AtomicU32::new(first);
         let verifier = authenticate::verifier(&config.authentication, &rooms.resolver);
-        let pressure = Arc::default();
-        Self { config, directory, rooms, permits, pressure, logins, verifier, unique }
+        let (pressure, door) = (Arc::default(), Door::default());
+        Self { config, directory, rooms, permits, pressure, logins, door, verifier, unique }
     }
 
     /// Whom we know now.

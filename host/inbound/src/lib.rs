@@ -9,9 +9,11 @@ mod authenticate;
 mod config;
 mod content;
 mod counters;
+mod door;
 mod error;
 mod findings;
 mod fold;
+mod forward;
 mod house;
 mod inject;
 mod listener;
@@ -28,7 +30,10 @@ mod transaction;
 mod users;
 
 pub use authenticate::{Authentication, Quarantine};
-pub use config::{Address, Config, Directory, Limits, ListenerConfig, Role, TlsUse};
+pub use config::{
+    Address, Config, Directory, Limits, ListenerConfig, MailboxRefusal, Role, TlsUse,
+};
+pub use door::DoorLimits;
 pub use error::Error;
 pub use house::{Pressure, Rooms};
 pub use inject::{Injection, Injector};

@@ -270,6 +270,7 @@ impl Visit {
             let (cause, reply) = match refused {
                 Refused::Total => ("total", refusal::too_busy()),
                 Refused::Address => ("address", refusal::too_many_of_yours()),
+                Refused::Network => ("network", refusal::too_many_of_your_network()),
             };
             debug!(listener = %self.entrance.config.name, %ip, cause, "no session: too many");
             counters::session_refused(&self.entrance.config.name, cause);

@@ -45,8 +45,10 @@ impl Session {
         match ruling.verdict {
             AuthVerdict::Next => self.check_login(credentials).await,
             AuthVerdict::Success(identity) => {
-                self.log_in(identity, credentials.mechanism.to_string(), plugin);
-                Answer::Proceed
+                match self.log_in(identity, credentials.mechanism.to_string(), plugin) {
+                    Ok(()) => Answer::Proceed,
+                    Err(reply) => Answer::Refuse(reply),
+                }
             }
             AuthVerdict::Refuse(reply) => {
                 self.note_failure(&credentials.identity);
@@ -74,8 +76,10 @@ impl Session {
             Login::Right
                 if authorization.is_empty() || authorization.eq_ignore_ascii_case(identity) =>
             {
-                self.log_in(identity.clone(), mechanism.to_string(), None);
-                return Answer::Proceed;
+                return match self.log_in(identity.clone(), mechanism.to_string(), None) {
+                    Ok(()) => Answer::Proceed,
+                    Err(reply) => Answer::Refuse(reply),
+                };
             }
             Login::Right => refusal::wrong_authorization(),
             Login::Wrong => {
@@ -87,10 +91,23 @@ impl Session {
         self.refuse_login(&credentials, None, reply).await
     }
 
-    fn log_in(&mut self, identity: String, mechanism: String, plugin: Option<&str>) {
+    /// The door may be shut for one who is logged in too often already.
+    fn log_in(
+        &mut self,
+        identity: String,
+        mechanism: String,
+        plugin: Option<&str>,
+    ) -> Result<(), Reply> {
+        let most = self.house.config.limits.door.sessions_per_user;
+        let Some(permit) = self.house.door.begin_session(&identity, most) else {
+            info!(identity, mechanism, plugin, "login refused: too many sessions of this user");
+            return Err(refusal::too_many_sessions_of_user());
+        };
+        self.user_permit = Some(permit);
         info!(identity, mechanism, plugin, "logged in");
         self.policy.set_auth(AuthInfo { mechanism, identity: identity.clone() });
         self.login = Some(identity);
+        Ok(())
     }
 
     fn note_failure(&self, identity: &str) {

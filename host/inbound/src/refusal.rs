@@ -63,6 +63,57 @@ pub(crate) fn too_many_of_yours() -> Reply {
     Reply::new(421, "4.7.0 Too many connections from your address, try again later")
 }
 
+/// In place of a greeting: this client's network has as many sessions as it may.
+pub(crate) fn too_many_of_your_network() -> Reply {
+    Reply::new(421, "4.7.0 Too many connections from your network, try again later")
+}
+
+/// RFC 5321 §3.1: a client waits for the greeting.
+pub(crate) fn spoke_early() -> Reply {
+    Reply::new(554, "5.5.1 Protocol error: you spoke before the greeting")
+}
+
+/// A stranger, or its network, sent as much in this hour as it may.
+pub(crate) fn too_many_messages(whose: &str) -> Reply {
+    Reply::new(
+        450,
+        format!("4.7.1 Too many messages from your {whose} in an hour, try again later"),
+    )
+}
+
+/// A user sent as much in this hour as it may.
+pub(crate) fn too_many_messages_of_user() -> Reply {
+    Reply::new(450, "4.7.1 You have sent too many messages in an hour, try again later")
+}
+
+/// A client named as many recipients in this hour as it may.
+pub(crate) fn too_many_recipients() -> Reply {
+    Reply::new(450, "4.7.1 Too many recipients in an hour, try again later")
+}
+
+/// What comes to a rewritten reverse-path with a reverse-path of its own.
+pub(crate) fn reports_only() -> Reply {
+    Reply::new(
+        550,
+        "5.7.1 This address takes reports about mail, from the null reverse-path, and nothing else",
+    )
+}
+
+/// It looks as if we had rewritten it.
+pub(crate) fn not_rewritten_by_us(why: &str) -> Reply {
+    Reply::new(550, format!("5.1.1 No such user here: {why}"))
+}
+
+/// RFC 5321 §6.3: a loop.
+pub(crate) fn circle(address: &str) -> Reply {
+    Reply::new(554, format!("5.4.6 Mail loop: this message has been at {address} before"))
+}
+
+/// RFC 4954 §6, for a user who is logged in too often at once.
+pub(crate) fn too_many_sessions_of_user() -> Reply {
+    Reply::new(454, "4.7.0 You are logged in too many times at once, try again later")
+}
+
 /// RFC 5321 §3.8: a server that stops says 421.
 pub(crate) fn shutting_down() -> Reply {
     Reply::new(421, "4.3.2 Service shutting down, try again later")

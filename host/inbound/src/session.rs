@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -20,6 +21,7 @@ use tracing::{Instrument, debug, error, info_span, trace};
 
 use crate::config::{Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
+use crate::door::UserPermit;
 use crate::house::{Entrance, House};
 use crate::listener::Phase;
 use crate::refusal;
@@ -42,6 +44,10 @@ pub(crate) struct Session {
     /// Who logged in.
     pub(crate) login: Option<String>,
     pub(crate) wrong_passwords: u32,
+    /// Replies of 4yz and 5yz to a stranger so far.
+    pub(crate) refusals: u32,
+    /// The right of the one who logged in to this session.
+    pub(crate) user_permit: Option<UserPermit>,
     pub(crate) transaction: Option<Transaction>,
     /// How the session ends if nothing else is known of it, in the words of the plugin contract.
     ending: &'static str,
@@ -128,6 +134,8 @@ impl Session {
             helo: None,
             login: None,
             wrong_passwords: 0,
+            refusals: 0,
+            user_permit: None,
             transaction: None,
             ending: "quit",
             gone: None,
@@ -260,9 +268,21 @@ impl Session {
         self.until.map_or(deadline, |until| until.min(deadline))
     }
 
+    /// Whether the client says something within this time. What it says is not obeyed.
+    pub(crate) async fn speaks_within(&mut self, time: Duration) -> bool {
+        let Self { stream, machine, .. } = self;
+        let Some(stream) = stream.as_mut().filter(|stream| stream.tls().is_none()) else {
+            return false;
+        };
+        matches!(timeout(time, stream.read_buf(machine.input())).await, Ok(Ok(1..)))
+    }
+
     async fn write(&mut self, octets: &[u8]) -> Result<(), End> {
         counters::replies(octets);
         trace!(octets = octets.len(), "write");
+        if let Some(pause) = self.tarpit(octets) {
+            tokio::time::sleep(pause).await;
+        }
         let patience = self.house.config.limits.write;
         let Some(stream) = &mut self.stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
@@ -298,6 +318,7 @@ impl Session {
         self.policy.reset_for_starttls();
         self.helo = None;
         self.login = None;
+        self.user_permit = None;
         self.note_tls();
         self.waiting_since = Instant::now();
         Ok(())
@@ -443,7 +464,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// For one read: a TLS record, and more content than a segment brings.
 const READ_OCTETS: usize = 16 * 1024;
 /// For a last reply that nobody may be waiting for.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

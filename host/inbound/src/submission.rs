@@ -33,7 +33,13 @@ pub(crate) fn check_author(header: &Header, owns: impl Fn(&Mailbox) -> bool) -> 
 }
 
 /// The edits that make the header complete.
-pub(crate) fn edits(header: &Header, id: Id, hostname: &str, time: SystemTime) -> Vec<Edit> {
+pub(crate) fn edits(
+    header: &Header,
+    id: Id,
+    hostname: &str,
+    time: SystemTime,
+    login: Option<&str>,
+) -> Vec<Edit> {
     let absent = |name: &str| header.get_all(name).next().is_none();
     let mut edits = Vec::new();
     // RFC 6409 §8.2: a missing Date is added.
@@ -43,6 +49,15 @@ pub(crate) fn edits(header: &Header, id: Id, hostname: &str, time: SystemTime) -
     // RFC 6409 §8.3: a missing Message-ID is added. The transaction's name is unique.
     if absent("Message-ID") {
         edits.extend(Edit::add("Message-ID", &format!("<{id}@{hostname}>")));
+    }
+    // RFC 5322 §3.6.2: several authors need a Sender; RFC 6409 §8.1 lets us name the one who logged in.
+    if absent("Sender") {
+        let authors = header.get("From").map(|from| from.mailboxes()).unwrap_or_default();
+        let login = login.and_then(|login| Mailbox::parse(login).ok());
+        let sender = login.or_else(|| authors.first().cloned().flatten());
+        if let (2.., Some(sender)) = (authors.len(), sender) {
+            edits.extend(Edit::add("Sender", &sender.to_string()));
+        }
     }
     // RFC 5322 §3.6.3: the Bcc field is removed before the message is sent. Old clients leave that to us.
     if !absent("Bcc") {
@@ -54,6 +69,40 @@ pub(crate) fn edits(header: &Header, id: Id, hostname: &str, time: SystemTime) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_added_and_nothing_else() {
+        let check = |header: &str, expected: &str| {
+            let parsed = Header::parse(format!("{header}\n").replace('\n', "\r\n").into_bytes());
+            let id = "0123456789ABCDEF".parse().unwrap();
+            let edits =
+                edits(&parsed, id, "mx.example.test", SystemTime::UNIX_EPOCH, Some("a@b.test"));
+            let head = message::compose(&parsed, &edits).head;
+            let told = String::from_utf8(head.to_vec()).unwrap().replace("\r\n", "|");
+            assert_eq!(told, expected, "{header}");
+        };
+        let whole = "Date: x\nMessage-ID: <1@b.test>\n";
+        check(
+            "From: a@b.test\n",
+            "From: a@b.test|Date: Thu, 1 Jan 1970 00:00:00 +0000|Message-ID: <0123456789ABCDEF@mx.example.test>||",
+        );
+        check(
+            &format!("{whole}From: a@b.test\n"),
+            "Date: x|Message-ID: <1@b.test>|From: a@b.test||",
+        );
+        check(
+            &format!("{whole}From: c@b.test, a@b.test\n"),
+            "Date: x|Message-ID: <1@b.test>|From: c@b.test, a@b.test|Sender: a@b.test||",
+        );
+        check(
+            &format!("{whole}From: c@b.test, a@b.test\nSender: c@b.test\n"),
+            "Date: x|Message-ID: <1@b.test>|From: c@b.test, a@b.test|Sender: c@b.test||",
+        );
+        check(
+            &format!("{whole}From: a@b.test\nbcc: x@b.test\nTo: y@b.test\nBcc: z@b.test\n"),
+            "Date: x|Message-ID: <1@b.test>|From: a@b.test|To: y@b.test||",
+        );
+    }
 
     #[test]
     fn an_author_is_the_user_or_is_sent_for_by_the_user() {

@@ -24,6 +24,8 @@ pub use envelope::{
     Recipient, Ret,
 };
 pub use line::{ContentFault, LineFault};
-pub use local::{LocalDelivery, LocalDomain, LocalDomains, Resolution};
+pub use local::{
+    LocalDelivery, LocalDomain, LocalDomains, MailingList, Quota, Resolution, WhenFull,
+};
 pub use reply::{EnhancedStatus, Reply, ReplyError, ReplyParser};
 pub use route::{LmtpAddress, Route, RouteError, TlsDemand};

@@ -30,11 +30,46 @@ pub struct LocalDomain {
     /// Local parts that stand for other mailboxes, here or elsewhere. Compared without regard to
     /// case.
     pub aliases: BTreeMap<String, Vec<Mailbox>>,
+    /// Local parts whose mail goes to the members of a list. Compared without regard to case.
+    pub lists: BTreeMap<String, MailingList>,
     /// Where its mailboxes are.
     pub delivery: LocalDelivery,
+    /// How much its mailboxes hold.
+    pub quota: Quota,
     /// The character that separates a user from a detail: with `+`, `alice+list` is delivered to
     /// `alice` (RFC 5233).
     pub subaddress: Option<char>,
+}
+
+/// Members of a list (RFC 5321 §3.9.2). In contrast to an alias, the mail to them has the owner as its reverse-path: who
+/// wrote to a list is not told which of its members cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailingList {
+    /// Who is told what cannot be delivered.
+    pub owner: Mailbox,
+    /// Who gets its mail.
+    pub members: Vec<Mailbox>,
+}
+
+/// How much the mailboxes of a domain hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Octets of each mailbox; `None`: as much as the disk.
+    pub octets: Option<u64>,
+    /// Octets of single ones, by their users. Compared without regard to case.
+    pub of_users: BTreeMap<String, u64>,
+    /// What becomes of mail to a full mailbox.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of mail to a full mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits: 452 4.2.2.
+    #[default]
+    Defer,
+    /// It is refused: 552 5.2.2.
+    Refuse,
 }
 
 /// Where the mailboxes of a domain are.
@@ -78,6 +113,14 @@ impl LocalDomains {
                 .into_iter()
                 .map(|(alias, to)| (fold(&alias), to))
                 .collect();
+            domain.lists = std::mem::take(&mut domain.lists)
+                .into_iter()
+                .map(|(name, list)| (fold(&name), list))
+                .collect();
+            domain.quota.of_users = std::mem::take(&mut domain.quota.of_users)
+                .into_iter()
+                .map(|(user, octets)| (fold(&user), octets))
+                .collect();
         }
         let by_name = (domains.iter().enumerate())
             .map(|(index, domain)| (domain.name.to_ascii().into_owned(), index))
@@ -119,6 +162,27 @@ impl LocalDomains {
         }
     }
 
+    /// The list that has this address.
+    pub fn list(&self, mailbox: &Mailbox) -> Option<&MailingList> {
+        let domain = self.domain_of(mailbox)?;
+        domain.names(mailbox).iter().find_map(|name| domain.lists.get(name))
+    }
+
+    /// How much the mailbox holds that this address is delivered to, and what happens when it is full.
+    pub fn quota(&self, mailbox: &Mailbox) -> Option<(u64, WhenFull)> {
+        let domain = self.domain_of(mailbox)?;
+        let own = domain
+            .names(mailbox)
+            .into_iter()
+            .find_map(|name| domain.quota.of_users.get(&name).copied());
+        Some((own.or(domain.quota.octets)?, domain.quota.when_full))
+    }
+
+    fn domain_of(&self, mailbox: &Mailbox) -> Option<&LocalDomain> {
+        let index = self.by_name.get(mailbox.domain()?.to_ascii().as_ref())?;
+        self.domains.get(*index)
+    }
+
     /// The mailboxes here that an address stands for, without details: itself, or where its aliases
     /// end. A catch-all makes nobody the owner of an address.
     pub fn owners(&self, mailbox: &Mailbox) -> Vec<Mailbox> {
@@ -127,8 +191,7 @@ impl LocalDomains {
         // Aliases may lead in a circle; who is met once is not followed again.
         let mut met = BTreeSet::new();
         while let Some(mailbox) = open.pop() {
-            let domain = mailbox.domain().and_then(|name| self.by_name.get(&*name.to_ascii()));
-            let Some(domain) = domain.map(|index| &self.domains[*index]) else { continue };
+            let Some(domain) = self.domain_of(&mailbox) else { continue };
             if met.len() >= MOST_ALIASES || !met.insert(fold(&mailbox.to_string())) {
                 continue;
             }
@@ -148,27 +211,33 @@ impl LocalDomains {
 impl LocalDomain {
     /// The user whose mailbox this is, or the aliases it stands for.
     fn owner(&self, mailbox: &Mailbox) -> Option<Result<&str, &[Mailbox]>> {
-        let whole = fold(mailbox.local_part().as_str());
-        let base = self.subaddress.and_then(|separator| whole.split_once(separator));
-        [Some(whole.as_str()), base.map(|(base, _)| base)].into_iter().flatten().find_map(|name| {
+        self.names(mailbox).iter().find_map(|name| {
             let alias = self.aliases.get(name).map(|mailboxes| Err(mailboxes.as_slice()));
-            alias.or_else(|| self.users.get(name).map(|user| Ok(user.as_str())))
+            let list = || self.lists.get(name).map(|list| Err(std::slice::from_ref(&list.owner)));
+            alias.or_else(list).or_else(|| self.users.get(name).map(|user| Ok(user.as_str())))
         })
     }
 
-    fn resolve(&self, mailbox: &Mailbox) -> Resolution {
+    /// What an address is called in the tables: the whole local part, and what stands before the detail.
+    fn names(&self, mailbox: &Mailbox) -> Vec<String> {
         let whole = fold(mailbox.local_part().as_str());
-        let base =
-            self.subaddress.and_then(|separator| whole.split_once(separator)).map(|(base, _)| base);
-        for name in
-            [Some(whole.as_str()), base.filter(|base| !base.is_empty())].into_iter().flatten()
-        {
-            if let Some(mailboxes) = self.aliases.get(name) {
+        let base = self.subaddress.and_then(|separator| whole.split_once(separator));
+        let base = base.map(|(base, _)| base.to_owned()).filter(|base| !base.is_empty());
+        std::iter::once(whole).chain(base).collect()
+    }
+
+    fn resolve(&self, mailbox: &Mailbox) -> Resolution {
+        for name in self.names(mailbox) {
+            if let Some(mailboxes) = self.aliases.get(&name) {
                 return Resolution::Expanded(mailboxes.clone());
             }
+            if self.lists.contains_key(&name) {
+                let route = Route::List(mailbox.clone());
+                return Resolution::Local { mailbox: mailbox.clone(), route };
+            }
             // RFC 5321 §4.5.1: postmaster is known in every domain, in any case.
-            if self.users.contains(name) || name == POSTMASTER {
-                return Resolution::Local { mailbox: mailbox.clone(), route: self.route(name) };
+            if self.users.contains(&name) || name == POSTMASTER {
+                return Resolution::Local { mailbox: mailbox.clone(), route: self.route(&name) };
             }
         }
         self.catch_all

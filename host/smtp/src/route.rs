@@ -1,6 +1,6 @@
 //! How to reach a forward-path. One textual form, in configurations, plugins, the queue and logs:
 //! `mx:example.net`, `smtp:mail.example.net:25;tls=require;auth=NAME`, `smtps:…:465`,
-//! `lmtp:/run/dovecot/lmtp`, `lmtp:127.0.0.1:24`, `maildir:var/mail/example.test/alice`.
+//! `lmtp:/run/dovecot/lmtp`, `lmtp:127.0.0.1:24`, `maildir:var/mail/example.test/alice`, `list:team@example.test`.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::{AddressLiteral, Domain, Host};
+use crate::address::{AddressLiteral, Domain, Host, Mailbox};
 use crate::text::serde_as_text;
 
 /// Where a recipient's copy goes next.
@@ -36,6 +36,8 @@ pub enum Route {
     Lmtp(LmtpAddress),
     /// Into a Maildir on this machine. `maildir:PATH`
     Maildir(PathBuf),
+    /// To the members of the list here that has this address (RFC 5321 §3.9.2). `list:ADDRESS`
+    List(Mailbox),
 }
 
 impl Route {
@@ -116,6 +118,7 @@ impl fmt::Display for Route {
             Self::Mx(domain) => write!(f, "mx:{domain}"),
             Self::Lmtp(address) => write!(f, "lmtp:{address}"),
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
+            Self::List(address) => write!(f, "list:{address}"),
             Self::Host { host, port, tls, credentials } => {
                 let (scheme, demand) = match tls {
                     TlsDemand::Opportunistic => ("smtp", ""),
@@ -141,6 +144,7 @@ impl FromStr for Route {
             "lmtp" => rest.parse().map(Self::Lmtp),
             "maildir" if rest.is_empty() => Err(RouteError::Path),
             "maildir" => Ok(Self::Maildir(PathBuf::from(rest))),
+            "list" => Mailbox::parse(rest).map(Self::List).map_err(|_| RouteError::Address),
             _ => Err(RouteError::Scheme),
         }
     }
@@ -151,8 +155,8 @@ serde_as_text!(Route, LmtpAddress);
 /// Why a text is no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// Not `mx:`, `smtp:`, `smtps:`, `lmtp:` or `maildir:`.
-    #[error("a route begins with mx:, smtp:, smtps:, lmtp: or maildir:")]
+    /// Not `mx:`, `smtp:`, `smtps:`, `lmtp:`, `maildir:` or `list:`.
+    #[error("a route begins with mx:, smtp:, smtps:, lmtp:, maildir: or list:")]
     Scheme,
     /// No domain and no address literal.
     #[error("the route needs a domain, or an address in brackets")]
@@ -166,6 +170,9 @@ pub enum RouteError {
     /// `maildir:` without a path.
     #[error("maildir: needs a path")]
     Path,
+    /// `list:` without an address.
+    #[error("list: needs the address of a list")]
+    Address,
 }
 
 fn host_route(text: &str, default_port: u16, default_tls: TlsDemand) -> Result<Route, RouteError> {

@@ -9,8 +9,9 @@ use inbound::{LoginLimits, Secret, SendAs};
 use ipnet::IpNet;
 use policy::trace::JournalConfig;
 use smtp::sasl::ScramVerifier;
-use smtp::{Domain, Mailbox, Route};
+use smtp::{Domain, Route};
 
+use super::addresses::{domain, door, list, srs};
 use super::authentication::{DkimKey, authentication, dkim, dmarc_reports};
 use super::reader::Reader;
 use super::value::{ByteSize, Text};
@@ -32,6 +33,7 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         root.tables("listener").into_iter().filter_map(listener).collect();
     let tables: Vec<Table> = root.tables("table").into_iter().filter_map(table).collect();
     let credentials = credentials(root);
+    let domains: Vec<LocalDomain> = root.tables("domain").into_iter().filter_map(domain).collect();
     let keys: Vec<DkimKey> = root.tables("dkim").into_iter().filter_map(dkim).collect();
     let name = hostname.as_ref().map_or_else(String::new, |name| name.0.to_string());
     let dmarc_reports = dmarc_reports(root.table("dmarc-reports"), &name, &keys);
@@ -41,7 +43,10 @@ pub(super) fn read(root: &Reader<'_>, file: &Path) -> Option<Config> {
         log: log(root.table("log")),
         tls: tls(root.table("tls")),
         limits: limits(root.table("limits")),
-        domains: root.tables("domain").into_iter().filter_map(domain).collect(),
+        door: door(root.table("door")),
+        lists: root.tables("list").into_iter().filter_map(list).collect(),
+        srs: srs(root, &domains, &data),
+        domains,
         users: root.tables("user").into_iter().filter_map(user).collect(),
         logins: logins(root.table("logins"), &data),
         authentication: authentication(root.table("authentication"), &keys),
@@ -147,6 +152,7 @@ fn limits(section: Option<Reader<'_>>) -> Limits {
     let mut limits = Limits {
         connections: 2_000,
         connections_per_address: 50,
+        connections_per_network: None,
         message: 50 << 20,
         recipients: 1_000,
         header: 256 << 10,
@@ -160,6 +166,7 @@ fn limits(section: Option<Reader<'_>>) -> Limits {
     limits.connections = section.get_or("connections", limits.connections);
     limits.connections_per_address =
         section.get_or("connections-per-address", limits.connections_per_address);
+    limits.connections_per_network = section.get("connections-per-network");
     limits.message = section.get_or("message", ByteSize(limits.message)).0;
     limits.recipients = section.get_or("recipients", limits.recipients);
     limits.header = section.get_or("header", ByteSize(limits.header)).0;
@@ -180,46 +187,6 @@ fn limits(section: Option<Reader<'_>>) -> Limits {
     }
     section.finish();
     limits
-}
-
-fn domain(section: Reader<'_>) -> Option<LocalDomain> {
-    let name = section.require::<Text<Domain>>("name").map(|name| name.0);
-    let users: BTreeSet<String> = section.get_or("users", Vec::new()).into_iter().collect();
-    if let Some(bad) =
-        users.iter().find(|user| user.contains(['/', '@', '\0']) || user.starts_with('.'))
-    {
-        section.fault("users", format!("\"{bad}\" can't be a user: write the local part alone, without '/', '@' or a leading dot"));
-    }
-    let deliver = section.require::<String>("deliver");
-    if let Some(text) = &deliver {
-        let example = text.replace("{domain}", "example.org").replace("{user}", "user");
-        match example.parse::<Route>() {
-            Ok(Route::Maildir(_)) if !text.contains("{user}") => {
-                section.fault("deliver", "without {user} all users would share one Maildir");
-            }
-            Ok(Route::Maildir(_) | Route::Lmtp(_)) => {}
-            Ok(Route::Mx(_) | Route::Host { .. }) => {
-                section.fault("deliver", "a local domain is delivered by \"maildir:\" or \"lmtp:\"; for a next hop write [[route]]");
-            }
-            Err(error) => section.fault("deliver", format!("\"{text}\": {error}")),
-        }
-    }
-    let catch_all = section.get::<Text<Mailbox>>("catch-all").map(|mailbox| mailbox.0);
-    let aliases: Vec<(String, Vec<Text<Mailbox>>)> = section.map("aliases");
-    let aliases = aliases
-        .into_iter()
-        .map(|(alias, to)| (alias, to.into_iter().map(|mailbox| mailbox.0).collect()))
-        .collect();
-    let subaddress = section.get::<String>("subaddress").and_then(|text| {
-        let mut letters = text.chars();
-        let only = letters.next().filter(|_| letters.next().is_none());
-        if only.is_none() {
-            section.fault("subaddress", "this has to be one character, as in \"+\"");
-        }
-        only
-    });
-    section.finish();
-    Some(LocalDomain { name: name?, users, deliver: deliver?, catch_all, aliases, subaddress })
 }
 
 fn user(section: Reader<'_>) -> Option<User> {

@@ -62,7 +62,7 @@ impl House {
         let chain = chain.map_err(|faults| all(&wiring::plugin_faults(config, &faults)))?;
         let local = Arc::new(wiring::local_domains(config)?);
         let directory = wiring::directory(config, Arc::clone(&local))?;
-        let delivery = wiring::delivery(config, local);
+        let delivery = wiring::delivery(config, local)?;
         let generation = chain.generation();
         self.policy.set_tables(tables);
         self.policy.install(chain);
@@ -85,6 +85,7 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("listener", same(&old.listeners, &new.listeners)),
         ("tls", same(&old.tls, &new.tls)),
         ("limits", same(&old.limits, &new.limits)),
+        ("door", same(&old.door, &new.door)),
         ("logins", same(&old.logins, &new.logins)),
         ("authentication", same(&old.authentication, &new.authentication)),
         ("dkim", same(&old.dkim, &new.dkim)),

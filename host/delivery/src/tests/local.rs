@@ -31,6 +31,8 @@ fn home(delivery: LocalDelivery) -> Arc<LocalDomains> {
             ),
             ("circle".to_owned(), mailbox("circle@home.example")),
         ]),
+        lists: BTreeMap::new(),
+        quota: smtp::Quota::default(),
         delivery,
         subaddress: Some('+'),
     }]))

@@ -11,6 +11,8 @@ fn local() -> LocalDomains {
         users: ["alice".to_owned()].into(),
         catch_all: None,
         aliases: [("info".to_owned(), vec!["alice@example.test".parse().unwrap()])].into(),
+        lists: std::collections::BTreeMap::new(),
+        quota: smtp::Quota::default(),
         delivery,
         subaddress: Some('+'),
     }])

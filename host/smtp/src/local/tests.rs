@@ -12,6 +12,8 @@ fn house() -> LocalDomains {
                 vec![mailbox("alice@example.test"), mailbox("x@example.net")],
             )]
             .into(),
+            lists: BTreeMap::new(),
+            quota: Quota::default(),
             delivery: LocalDelivery::Maildir { template: "var/{domain}/{user}".to_owned() },
             subaddress: Some('+'),
         },
@@ -20,6 +22,8 @@ fn house() -> LocalDomains {
             users: BTreeSet::new(),
             catch_all: Some(mailbox("bob@example.test")),
             aliases: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            quota: Quota::default(),
             delivery: LocalDelivery::Lmtp("/run/lmtp".parse().unwrap()),
             subaddress: None,
         },

@@ -38,6 +38,8 @@ fn a_route_has_one_textual_form() {
     check("lmtp:localhost", Some("lmtp:localhost:24"));
     check("maildir:var/mail/example.test/alice", Some("maildir:var/mail/example.test/alice"));
     check("maildir:", None);
+    check("list:team@example.test", Some("list:team@example.test"));
+    check("list:team", None);
     check("uucp:a!b", None);
     check("", None);
 }
