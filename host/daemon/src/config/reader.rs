@@ -41,13 +41,22 @@ pub(crate) struct Source {
     /// Offset of the first octet of every line.
     lines: Vec<usize>,
     faults: RefCell<Vec<Fault>>,
+    /// Every key that was asked for, so that a test can compare them with an example.
+    #[cfg(test)]
+    pub(super) asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl Source {
     pub(crate) fn new(file: &Path, text: &str) -> Rc<Self> {
         let ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
         let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Rc::new(Self { file: file.to_owned(), lines, faults: RefCell::default() })
+        Rc::new(Self {
+            file: file.to_owned(),
+            lines,
+            faults: RefCell::default(),
+            #[cfg(test)]
+            asked: RefCell::default(),
+        })
     }
 
     pub(crate) fn fault(&self, offset: usize, key: &str, message: impl Into<String>) {
@@ -255,6 +264,8 @@ impl<'a> Reader<'a> {
     }
 
     fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        #[cfg(test)]
+        self.source.asked.borrow_mut().insert(self.path_of(key));
         let mut known = self.known.borrow_mut();
         if !known.contains(&key) {
             known.push(key);

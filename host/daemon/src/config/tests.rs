@@ -218,3 +218,49 @@ fn the_configurations_that_come_with_the_server_have_no_faults() {
     }
     assert!(seen >= 3, "{seen} files");
 }
+
+/// Every section that is about a domain, with as much in it as lets it be read.
+const SECTIONS: &str = "[[listener]]\n[tls]\n[limits]\n[door]\n[logins]\n[authentication]\n[[dkim]]\n[[domain]]\n\
+     [[list]]\n[srs]\n[[user]]\n[relay]\n[[route]]\n[credentials.x]\n[[table]]\n[dns]\n[queue]\n[delivery]\n[admin]\n[log]\n";
+
+#[test]
+fn the_example_of_a_domain_has_every_key() {
+    let example = include_str!("../../../../config/domain.toml");
+    let source = super::Source::new(Path::new("test.toml"), SECTIONS);
+    let table = super::table(&source, SECTIONS);
+    let _ = super::sections::read(&super::Reader::root(&source, table.get_ref()), Path::new("x"));
+    let asked = source.asked.borrow().clone();
+    assert!(asked.len() > 100, "{asked:?}");
+    for path in asked {
+        let key = path.rsplit('.').next().unwrap_or(&path);
+        let others = ["policy", "plugin", "dmarc-reports"];
+        let stands = |line: &str| {
+            let words: Vec<&str> = line.split([' ', '[', ']', '{', '.', ',']).collect();
+            words.contains(&key)
+        };
+        assert!(
+            others.contains(&key) || example.lines().any(stands),
+            "{path} is not in config/domain.toml"
+        );
+    }
+}
+
+#[test]
+fn the_example_of_a_domain_is_read_with_its_defaults() {
+    let example = include_str!("../../../../config/domain.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data = {:?}", folder.path().join("var").display().to_string());
+    let text = example.replace("data = \"var\"", &data);
+    let config = Config::parse(Path::new("domain.toml"), &text);
+    let config = config.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let least = Config::parse(Path::new("test.toml"), LEAST).unwrap();
+    // What the file says in comments is what holds.
+    assert_eq!(format!("{:?}", config.door), format!("{:?}", least.door));
+    assert_eq!(format!("{:?}", config.delivery), format!("{:?}", least.delivery));
+    let srs = config.srs.unwrap();
+    assert_eq!(
+        (srs.domain.as_str(), srs.file.file_name()),
+        ("example.org", Some("srs-secrets".as_ref()))
+    );
+    assert!(config.domains[0].logins_have_mailboxes);
+}
