@@ -34,10 +34,17 @@ impl Zone {
         self
     }
 
-    /// `name TXT "text"`, without commas.
+    /// `name TXT "…" "…"`, as zone files have the strings, in parentheses or not; text without quotes is one string.
     pub fn txt(mut self, name: &str, text: &str) -> Self {
-        // A comma would begin the next string of the record.
-        self.options.push(format!("--txt-record={name},{text}"));
+        let quoted: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
+        let strings = if quoted.is_empty() { vec![text] } else { quoted };
+        self.options.push(format!("--txt-record={name},\"{}\"", strings.join("\",\"")));
+        self
+    }
+
+    /// `name SRV 0 1 port host`
+    pub fn srv(mut self, name: &str, host: &str, port: &str) -> Self {
+        self.options.push(format!("--srv-host={name},{host},{port},0,1"));
         self
     }
 

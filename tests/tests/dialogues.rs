@@ -3,6 +3,8 @@
 
 #[path = "dialogues/driver.rs"]
 mod driver;
+#[path = "dialogues/sasl.rs"]
+mod sasl;
 
 use std::collections::BTreeMap;
 

@@ -6,13 +6,11 @@
 use std::fs;
 use std::os::unix::fs::chown;
 
-use base64::Engine as _;
 use tests::dns::{Dns, Zone};
 use tests::dovecot::Dovecot;
 use tests::maildir::{trace, with_crlf, without_trace};
 use tests::postfix::{Postfix, open_to_all};
 use tests::process::{Process, run};
-use tests::python::python;
 use tests::sink::{Behaviour, Sink};
 use tests::{Foreign, Gatepost, Setup, eventually, free_port, letter};
 
@@ -134,24 +132,8 @@ fn postfix_takes_our_mail_through_an_mx_record() {
     assert_done(&server);
 }
 
-const FETCH: &str = r"
-import base64, imaplib, sys
-client = imaplib.IMAP4('127.0.0.1', int(sys.argv[1]))
-client.login(sys.argv[2], 'secret')
-client.select('INBOX', readonly=True)
-for number in client.search(None, 'ALL')[1][0].split():
-    print(base64.b64encode(client.fetch(number, '(BODY.PEEK[])')[1][0][1]).decode())
-";
-
-fn imap(dovecot: &Dovecot, user: &str, folder: &std::path::Path) -> Vec<Vec<u8>> {
-    let port = dovecot.imap_port().to_string();
-    let finished = python(FETCH, &[&port, user], folder).expect_success("imaplib");
-    let decode = |line: &str| base64::engine::general_purpose::STANDARD.decode(line).unwrap();
-    finished.stdout.lines().map(decode).collect()
-}
-
 #[test]
-fn dovecot_takes_our_mail_by_lmtp_and_shows_it_by_imap() {
+fn dovecot_takes_our_mail_by_lmtp_and_shows_it_by_imap_and_pop3() {
     let name = "Dovecot";
     let Some(programs) = Foreign::need_all(name, &["dovecot", "python3"]) else { return };
     if !Foreign::need_root(name) {
@@ -172,10 +154,11 @@ fn dovecot_takes_our_mail_by_lmtp_and_shows_it_by_imap() {
         let message = letter::eight_bit(user);
         give(&server, &format!("{user}@example.test"), &message);
         let shown = eventually("a message over IMAP", || {
-            Some(imap(&dovecot, user, server.folder())).filter(|shown| !shown.is_empty())
+            Some(dovecot.imap(user, "INBOX")).filter(|shown| !shown.is_empty())
         });
         assert_eq!(shown.len(), 1, "{route}");
         assert_same(&shown[0], &message);
+        assert_same(&dovecot.pop3(user)[0], &message);
         assert_done(&server);
     }
 }
@@ -201,7 +184,7 @@ fn one_message_for_two_lmtp_recipients_is_one_transaction() {
     assert_eq!(client.transaction("sender@client.example", &both, &message).unwrap().code, 250);
     for user in ["alice", "bob"] {
         let shown = eventually("a message over IMAP", || {
-            Some(imap(&dovecot, user, server.folder())).filter(|shown| !shown.is_empty())
+            Some(dovecot.imap(user, "INBOX")).filter(|shown| !shown.is_empty())
         });
         assert_same(&shown[0], &message);
     }

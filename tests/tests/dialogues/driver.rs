@@ -79,6 +79,8 @@ impl Driver {
             users: ["bob", "carol"].map(str::to_owned).into(),
             catch_all: None,
             aliases: [].into(),
+            lists: std::collections::BTreeMap::new(),
+            quota: smtp::Quota::default(),
             delivery: LocalDelivery::Maildir { template: "{user}".to_owned() },
             subaddress: Some('+'),
         }]);
