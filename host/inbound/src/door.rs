@@ -65,6 +65,24 @@ impl Default for DoorLimits {
     }
 }
 
+impl DoorLimits {
+    /// A door that is open to all.
+    pub fn none() -> Self {
+        Self {
+            greeting_delay: Duration::ZERO,
+            errors_before_tarpit: 0,
+            tarpit: Duration::ZERO,
+            messages_per_address: 0,
+            messages_per_network: 0,
+            recipients_per_address: 0,
+            messages_per_user: 0,
+            recipients_per_user: 0,
+            sessions_per_user: 0,
+            exempt: Networks::default(),
+        }
+    }
+}
+
 impl Session {
     /// A server that we know nothing of: it has come to a listener of the role `mx` and may not relay.
     fn stranger(&self) -> Option<IpAddr> {

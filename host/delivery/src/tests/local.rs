@@ -68,7 +68,7 @@ async fn a_maildir_gets_one_file_for_each_recipient() {
         |to: &str| format!("Return-Path: <a@example.net>\r\nDelivered-To: {to}\r\n{CONTENT}");
     assert_eq!(texts, [expected("Alice+list@home.example"), expected("alice@home.example")]);
     let (name, _) = files(&mail.join("alice/new")).swap_remove(0);
-    assert!(name.ends_with(".me.example") && !name.contains(['/', ':']), "{name}");
+    assert!(name.contains(".me.example,S=") && !name.contains(['/', ':']), "{name}");
     assert!(files(&mail.join("alice/tmp")).is_empty());
     assert!(mail.join("alice/cur").is_dir());
     assert_eq!(fs::metadata(mail.join("alice")).unwrap().permissions().mode() & 0o777, 0o700);
