@@ -300,6 +300,8 @@ pub(crate) fn open_house(
             users: ["postmaster".to_owned()].into(),
             catch_all: Some(format!("postmaster@{name}").parse()?),
             aliases: std::collections::BTreeMap::new(),
+            lists: std::collections::BTreeMap::new(),
+            quota: smtp::Quota::default(),
             delivery: smtp::LocalDelivery::Maildir { template: "{domain}/{user}".to_owned() },
             subaddress: None,
         })
@@ -324,6 +326,8 @@ pub(crate) fn open_house(
             local: Arc::new(smtp::LocalDomains::new(domains.collect::<Result<_>>()?)),
             users: Arc::new(inbound::Users::new(users, None, [0; 32])),
             relay_from,
+            forwarder: None,
+            mailbox_refusal: None,
         },
         authentication: inbound::Authentication { verify: false, ..Default::default() },
         limits: inbound::Limits::default(),
