@@ -1,14 +1,15 @@
 //! Group commit: everything that waits is written with one flush, then everybody who waited is told.
 //!
-//! One task owns the log. While a batch is being flushed the next one gathers by itself; nobody waits for company.
+//! One task owns the log. While a batch is being flushed the next one gathers by itself; nobody waits for company. Under
+//! load the thread that flushes takes the next batch at once, so that a batch costs no change of threads but those of the
+//! sessions that are told.
 
-use std::any::Any;
+mod writer;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::Instant;
 
 use crate::condition::Condition;
 use crate::config::Limits;
@@ -18,8 +19,10 @@ use crate::error::Error;
 use crate::load::{Cause, Closed, Load};
 use crate::message::{Message, Receipt};
 use crate::record::Record;
-use crate::segment::{Log, Place, Segment, WriteError, make_spare};
+use crate::segment::{Log, Place, Segment, WriteError};
 use crate::sender::SenderKey;
+use writer::Batch;
+pub(crate) use writer::run;
 
 /// A message that waits for its receipt.
 #[derive(Debug)]
@@ -128,98 +131,6 @@ pub(crate) struct Inbox {
     pub(crate) written: mpsc::Sender<Written>,
 }
 
-/// Runs until the owner of the queue is gone. The lock is held while anything can be written.
-pub(crate) async fn run(
-    mut committer: Committer,
-    mut inbox: Inbox,
-    lock: Box<dyn Any + Send + Sync>,
-) {
-    let _lock = lock;
-    let mut carried = None;
-    let mut spare: Option<JoinHandle<Option<String>>> = None;
-    let mut next_spare = Instant::now();
-    loop {
-        let mut batch = Batch::default();
-        tokio::select! {
-            biased;
-            order = inbox.orders.recv() => match order {
-                Some(order) => batch.orders.push(order),
-                None => return,
-            },
-            Some(accepting) = inbox.accepting.recv(), if carried.is_none() => carried = Some(accepting),
-            Some(name) = ready(&mut spare), if spare.is_some() => {
-                spare = None;
-                match name {
-                    Some(name) => committer.log.add_spare(name),
-                    None => next_spare = Instant::now() + OFTEN,
-                }
-            }
-            () = tokio::time::sleep(committer.patience()) => {}
-        }
-        carried = batch.gather(carried, &mut inbox, &committer.limits);
-        let work = spawn_blocking(move || {
-            let (written, replies) = committer.round(batch);
-            (committer, written, replies)
-        });
-        let (next, written, replies) = work.await.expect("a round of the log does not panic");
-        committer = next;
-        if inbox.written.send(written).await.is_err() {
-            return;
-        }
-        // Only now: who has a receipt finds the message in every list.
-        for reply in replies {
-            reply.send();
-        }
-        if spare.is_none() && Instant::now() >= next_spare && committer.may_make_spare() {
-            let (disk, octets) = (Arc::clone(&committer.disk), committer.limits.segment_octets);
-            let name = committer.log.spare_name();
-            spare = Some(spawn_blocking(move || {
-                make_spare(&*disk, &name, octets).is_ok().then_some(name)
-            }));
-        }
-    }
-}
-
-/// The value of a job that runs aside. `None`: there is none.
-async fn ready<T>(job: &mut Option<JoinHandle<Option<T>>>) -> Option<Option<T>> {
-    match job {
-        Some(job) => Some(job.await.ok().flatten()),
-        None => None,
-    }
-}
-
-#[derive(Default)]
-struct Batch {
-    orders: Vec<Order>,
-    accepting: Vec<Accepting>,
-}
-
-impl Batch {
-    /// Takes everything that waits, up to the limits. What is too much for this batch is given back.
-    fn gather(
-        &mut self,
-        mut carried: Option<Accepting>,
-        inbox: &mut Inbox,
-        limits: &Limits,
-    ) -> Option<Accepting> {
-        while let Ok(order) = inbox.orders.try_recv() {
-            self.orders.push(order);
-        }
-        // In small segments, small batches: two of them fit.
-        let most = limits.batch_octets.min((limits.segment_octets - limits.reserve_octets) / 2);
-        let mut octets = 0;
-        loop {
-            let next = carried.take().or_else(|| inbox.accepting.try_recv().ok())?;
-            octets += next.record.most_octets();
-            let full = self.accepting.len() >= limits.batch_messages || octets > most;
-            if full && !self.accepting.is_empty() {
-                return Some(next);
-            }
-            self.accepting.push(next);
-        }
-    }
-}
-
 /// An answer that is ready to be given.
 struct Reply {
     to: oneshot::Sender<Result<Receipt, Error>>,
@@ -247,13 +158,56 @@ pub(crate) struct Committer {
     /// What the last of them said.
     last_failure: String,
     low_space: Option<String>,
+    /// Messages were refused, and none was taken since.
+    refusing: bool,
+    meters: Meters,
+}
+
+/// Handles of the metrics that every round changes, looked up once.
+struct Meters {
+    flushes: metrics::Counter,
+    records: metrics::Counter,
+    free_octets: metrics::Gauge,
+    free_inodes: metrics::Gauge,
+    full: metrics::Gauge,
+    broken: metrics::Gauge,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            flushes: metrics::counter!("gatepost_queue_flushes_total"),
+            records: metrics::counter!("gatepost_queue_records_total"),
+            free_octets: metrics::gauge!("gatepost_spool_free_octets"),
+            free_inodes: metrics::gauge!("gatepost_spool_free_inodes"),
+            full: metrics::gauge!("gatepost_backpressure", "cause" => "disk"),
+            broken: metrics::gauge!("gatepost_backpressure", "cause" => "broken"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meters")
+    }
 }
 
 impl Committer {
     pub(crate) fn new(disk: Arc<dyn Disk>, limits: Limits, log: Log, gauge: Arc<Gauge>) -> Self {
-        let (unsure, failures, last_failure, low_space) = (Vec::new(), 0, String::new(), None);
-        let mut committer =
-            Self { disk, limits, log, gauge, unsure, failures, last_failure, low_space };
+        let (unsure, failures, last_failure) = (Vec::new(), 0, String::new());
+        let (low_space, refusing, meters) = (None, false, Meters::new());
+        let mut committer = Self {
+            disk,
+            limits,
+            log,
+            gauge,
+            unsure,
+            failures,
+            last_failure,
+            low_space,
+            refusing,
+            meters,
+        };
         // Before the first MAIL, not after the first message.
         committer.look_at_space();
         committer.publish();
@@ -306,6 +260,7 @@ impl Committer {
             match self.try_write(&records, &accepting) {
                 Ok((places, accepted_places)) => {
                     written.recorded.extend(numbered(&records, places));
+                    self.refusing = false;
                     return accept(accepting, accepted_places, written);
                 }
                 Err(WriteError::Full(what)) => refusal = Some(Refusal::Full(what)),
@@ -329,11 +284,21 @@ impl Committer {
                 }
             }
         }
+        self.tell_refusal(refusal.as_ref());
         let refuse = |one: Accepting| Reply {
             to: one.reply,
             result: Err(refusal.as_ref().map_or(Error::Closed, Refusal::error)),
         };
         accepting.into_iter().map(refuse).collect()
+    }
+
+    /// Says once why messages are refused, and not again before one was taken.
+    fn tell_refusal(&mut self, refusal: Option<&Refusal>) {
+        if let Some(refusal) = refusal
+            && !std::mem::replace(&mut self.refusing, true)
+        {
+            tracing::warn!("messages are refused at the end of data: {}", refusal.error());
+        }
     }
 
     /// One batch: what is called off, records of the owner, messages.
@@ -349,8 +314,8 @@ impl Committer {
             .chain(accepting.iter().map(|one| &one.record))
             .collect();
         let mut places = self.log.write(&all, !accepting.is_empty())?;
-        metrics::counter!("gatepost_queue_flushes_total").increment(1);
-        metrics::counter!("gatepost_queue_records_total").increment(all.len() as u64);
+        self.meters.flushes.increment(1);
+        self.meters.records.increment(all.len() as u64);
         let mut places = places.split_off(self.unsure.len());
         let accepted = places.split_off(records.len());
         self.unsure.clear();
@@ -420,8 +385,8 @@ impl Committer {
     /// Looks at free octets and inodes; once too low they must rise to one and a half times the mark.
     fn look_at_space(&mut self) {
         let Ok(space) = self.disk.space() else { return };
-        metrics::gauge!("gatepost_spool_free_octets").set(space.octets as f64);
-        metrics::gauge!("gatepost_spool_free_inodes").set(space.inodes as f64);
+        self.meters.free_octets.set(space.octets as f64);
+        self.meters.free_inodes.set(space.inodes as f64);
         let mark = |low: u64| if self.low_space.is_some() { low + low / 2 } else { low };
         let (octets, inodes) = (mark(self.limits.free_octets), mark(self.limits.free_inodes));
         let now = if space.octets < octets {
@@ -453,8 +418,8 @@ impl Committer {
         };
         let broken = self.broken();
         let closed = |is_closed: bool| if is_closed { 1.0 } else { 0.0 };
-        metrics::gauge!("gatepost_backpressure", "cause" => "disk").set(closed(full.is_some()));
-        metrics::gauge!("gatepost_backpressure", "cause" => "broken").set(closed(broken.is_some()));
+        self.meters.full.set(closed(full.is_some()));
+        self.meters.broken.set(closed(broken.is_some()));
         self.gauge.change(|state| *state = GaugeState { full, broken });
     }
 

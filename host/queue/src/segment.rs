@@ -130,6 +130,11 @@ impl Log {
         fits || (self.spares.len() >= 2 && self.older.len() + 1 < self.most_segments)
     }
 
+    /// Would a spare segment make room for so many octets?
+    pub(crate) fn needs_spare(&self, octets: u64) -> bool {
+        !self.has_room(octets) && self.older.len() + 1 < self.most_segments
+    }
+
     /// Can records without content be written for sure?
     pub(crate) fn can_record(&self) -> bool {
         let tail = self.reserve_octets / 4;
