@@ -121,7 +121,7 @@ impl Manager {
             return self.unlink_some();
         }
         let limit = millis(self.config.limits.settle_after);
-        let many = self.segments.len() > KEEP;
+        let many = self.segments.len() > self.config.limits.segments / KEEP_SHARE;
         let Some((&oldest, used)) = self.segments.first_key_value() else { return };
         let old = now.saturating_sub(used.begun) >= limit;
         if self.segments.len() == 1 {
@@ -267,8 +267,9 @@ impl Manager {
     }
 }
 
-/// So many segments may hold something before the oldest is emptied, old or not.
-const KEEP: usize = 4;
+/// This part of the segments may hold something before the oldest is emptied, old or not: one of so many. A burst that fits
+/// into it costs no file for each message.
+const KEEP_SHARE: usize = 2;
 
 /// Messages moved at once, with one flush of each directory.
 const TOGETHER: usize = 64;
