@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::admin::domain_of;
 use crate::message::{Message, NoticeKind, RecipientState};
 use crate::priority::Class;
-use crate::sender::{Sender, SenderKey};
+use crate::sender::{Sender, SenderKey, domain};
 
 /// What the owner must know of a message without reading it.
 #[derive(Clone, Debug)]
@@ -77,7 +76,7 @@ impl Brief {
                 .map(|recipient| (recipient.due, recipient.wait)),
             lane: shown.map_or_else(String::new, |recipient| match &recipient.destination {
                 Some(destination) => destination.clone(),
-                None => domain_of(&recipient.path.to_string()).to_ascii_lowercase(),
+                None => domain(recipient.path.mailbox()),
             }),
             class: message.priority.class(),
             group: sender.group(),

@@ -273,7 +273,13 @@ impl Manager {
                 self.notice_returned(id, &tells, told, done)
             }
             Return::Loaded { id, result } => self.was_loaded(id, result),
-            Return::Routed { id, routings } => self.routed(id, routings),
+            Return::Routed { id, routings } => {
+                self.routed(id, routings);
+                // What was being routed when the end began is not handed out any more.
+                if self.stopping.is_some() {
+                    self.recall_everything();
+                }
+            }
             Return::Settled { results, removed, index } => self.settled(results, removed, index),
             Return::SetAside(id) => self.was_set_aside(id),
             Return::SuspensionsSaved(result) => self.suspensions_saved(&result),
@@ -361,12 +367,11 @@ impl Manager {
         if self.entries.insert(id, entry).is_none() {
             self.gauge.with_load(|load| load.enter(brief.sender, u64::from(kib) * 1024));
         }
-        self.put_back(id, brief);
+        self.wait_in_lane(id, brief);
     }
 
     /// A message waits (again): in its lane until it is due, and with its news.
     fn put_back(&mut self, id: Id, brief: &Brief) {
-        let due = brief.due.map(|due| self.own_time(due));
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if let Some(old) = entry.due.take() {
             self.lanes.cancel(entry.lane, old.get(), id);
@@ -376,9 +381,16 @@ impl Manager {
         }
         let lane = self.lanes.join(&brief.lane, brief.class, brief.group);
         self.lanes.leave(std::mem::replace(&mut entry.lane, lane));
+        self.wait_in_lane(id, brief);
+    }
+
+    /// It is in the lane that it belongs to.
+    fn wait_in_lane(&mut self, id: Id, brief: &Brief) {
+        let due = brief.due.map(|due| self.own_time(due));
+        let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.due = due.and_then(NonZeroU64::new);
         if let Some(due) = entry.due {
-            self.lanes.wait(lane, due.get(), id);
+            self.lanes.wait(entry.lane, due.get(), id);
         }
         (entry.owed, entry.held) = (brief.owed, brief.held);
         for kind in brief.owed.kinds() {

@@ -3,9 +3,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
-use smtp::ReversePath;
+use smtp::{Host, Mailbox, ReversePath};
 
-use crate::admin::domain_of;
 use crate::message::Message;
 
 /// The one who answers for a message: who had logged in, or else the reverse-path, or else (it is null) the client.
@@ -43,7 +42,11 @@ impl<'a> Sender<'a> {
         SenderKey(match (self.user, self.peer) {
             (Some(user), _) => hash(b'u', &user.to_lowercase()),
             (None, Some(peer)) if self.reverse_path.is_null() => hash(b'p', &peer.to_string()),
-            (None, _) => hash(b'r', &self.reverse_path.to_string().to_ascii_lowercase()),
+            (None, _) => {
+                let mut text = self.reverse_path.to_string();
+                text.make_ascii_lowercase();
+                hash(b'r', &text)
+            }
         })
     }
 
@@ -51,9 +54,19 @@ impl<'a> Sender<'a> {
     pub(crate) fn group(&self) -> u8 {
         let hash = match self.user {
             Some(user) => hash(b'u', &user.to_lowercase()),
-            None => hash(b'd', &domain_of(&self.reverse_path.to_string()).to_ascii_lowercase()),
+            None => hash(b'd', &domain(self.reverse_path.mailbox())),
         };
         hash.to_le_bytes()[0]
+    }
+}
+
+/// What is behind the `@`, in lower case; empty for who has none.
+pub(crate) fn domain(mailbox: Option<&Mailbox>) -> String {
+    match mailbox.map(Mailbox::host) {
+        // A domain is in lower case since it was read.
+        Some(Host::Domain(domain)) => domain.as_str().to_owned(),
+        Some(Host::Literal(literal)) => literal.to_string().to_ascii_lowercase(),
+        None => String::new(),
     }
 }
 
