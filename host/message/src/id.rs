@@ -1,18 +1,19 @@
 //! Names for messages, transactions and sessions.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Names a message, a transaction or a session: 16 characters, in the order of time.
 ///
 /// 48 bits count milliseconds since 1970 (until the year 10889), 32 bits tell apart what falls into the same
 /// millisecond. The text is base32 in Crockford's alphabet, which has no letters that look like digits; it can be
 /// read over a telephone and is safe in file names and header fields.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "std::borrow::Cow<'_, str>")]
 pub struct Id([u8; OCTETS]);
 
 /// A text that is no [`Id`].
@@ -41,6 +42,17 @@ impl Id {
         u128::from_be_bytes(all)
     }
 
+    /// Its text, without the detour of `Display`.
+    pub fn to_octets(self) -> [u8; LENGTH] {
+        // Eight characters are 40 bits: two halves that fit into registers.
+        let bits = self.bits();
+        let (high, low) = ((bits >> 40) as u64, bits as u64 & 0xFF_FFFF_FFFF);
+        std::array::from_fn(|at| match at.checked_sub(8) {
+            None => ALPHABET[(high >> (5 * (7 - at))) as usize & 31],
+            Some(at) => ALPHABET[(low >> (5 * (7 - at))) as usize & 31],
+        })
+    }
+
     /// When it was made, to the millisecond.
     pub fn time(self) -> SystemTime {
         let milliseconds = u64::try_from(self.bits() >> 32).unwrap_or(u64::MAX);
@@ -50,11 +62,7 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut text, bits) = ([0; LENGTH], self.bits());
-        for (at, character) in text.iter_mut().rev().enumerate() {
-            *character = ALPHABET[(bits >> (5 * at)) as usize & 31];
-        }
-        f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.pad(std::str::from_utf8(&self.to_octets()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -80,20 +88,22 @@ impl FromStr for Id {
     }
 }
 
-impl TryFrom<String> for Id {
+impl TryFrom<Cow<'_, str>> for Id {
     type Error = IdError;
 
-    fn try_from(text: String) -> Result<Self, IdError> {
+    fn try_from(text: Cow<'_, str>) -> Result<Self, IdError> {
         text.parse()
     }
 }
 
-impl From<Id> for String {
-    fn from(id: Id) -> Self {
-        id.to_string()
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let octets = self.to_octets();
+        serializer.serialize_str(std::str::from_utf8(&octets).map_err(serde::ser::Error::custom)?)
     }
 }
 
+/// Characters of an id.
 const LENGTH: usize = 16;
 
 /// 80 bits.

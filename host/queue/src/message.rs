@@ -112,7 +112,7 @@ pub struct Message {
     /// Who is told when it fails.
     pub reverse_path: ReversePath,
     /// Parameters of MAIL.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub parameters: MailParameters,
     /// All recipients, finished ones too; an index is a position here and never changes.
     pub recipients: Vec<QueuedRecipient>,
@@ -159,7 +159,7 @@ pub struct Message {
     #[serde(skip, default = "unix_epoch")]
     pub expires: SystemTime,
     /// Counts the changes of this message; on disk the highest one is true.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) revision: u64,
     /// In an ACCEPT record only: what counts as told from then on, because this is the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,7 +267,7 @@ pub struct QueuedRecipient {
     /// What the client gave before policy or an alias changed it; what a report names when there is no ORCPT.
     pub original: ForwardPath,
     /// Parameters of RCPT.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub parameters: RcptParameters,
     /// What became of it.
     pub state: RecipientState,
@@ -299,22 +299,22 @@ pub struct QueuedRecipient {
     #[serde(with = "epoch")]
     pub due: SystemTime,
     /// The interval that ends at `due`; after a jump of the clock nobody waits longer than this.
-    #[serde(default, with = "epoch::millis")]
+    #[serde(default, with = "epoch::millis", skip_serializing_if = "Duration::is_zero")]
     pub wait: Duration,
     /// The part of `wait` that somebody asked for before any attempt: it does not count as time waited.
     #[serde(default, with = "epoch::millis", skip_serializing_if = "Duration::is_zero")]
     pub embargo: Duration,
     /// How long it has waited in all, without the time when no server ran. Expiry and the delay notice go by this.
-    #[serde(default, with = "epoch::millis")]
+    #[serde(default, with = "epoch::millis", skip_serializing_if = "Duration::is_zero")]
     pub waited: Duration,
     /// What must still be told about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<NoticeKind>,
     /// The sender was told of the delay, or need not be.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub delay_told: bool,
     /// How many aliases led here.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub depth: u8,
 }
 
@@ -449,6 +449,11 @@ pub enum NoticeKind {
     Delay,
     /// Delivered, relayed to a host without DSN, or expanded: see each recipient's state.
     Success,
+}
+
+/// What every new message has is not written: it is read as the default.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn unix_epoch() -> SystemTime {

@@ -59,7 +59,10 @@ pub(crate) fn parse_message(json: &[u8]) -> Option<Message> {
 
 /// Writes the JSON of an ACCEPT or STATE record.
 pub(crate) fn to_json(message: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("a message has no map with keys that are not text")
+    let mut json = Vec::with_capacity(USUAL_JSON);
+    serde_json::to_writer(&mut json, message)
+        .expect("a message has no map with keys that are not text");
+    json
 }
 
 /// Line and JSON of the record at `offset`, whatever they are worth.
@@ -324,5 +327,8 @@ pub(crate) fn set_message_aside(disk: &dyn Disk, id: Id, state: &StatePlace, sou
 
 /// More than any JSON of ours has: ten thousand recipients.
 const MOST_JSON: u64 = 256 << 20;
+
+/// What a message with one recipient has.
+const USUAL_JSON: usize = 768;
 
 const COPY: usize = 256 << 10;
