@@ -202,6 +202,9 @@ impl Defect {
 
 /// How deep comments lie in each other (RFC 5322 §3.2.2), quoted strings and quoted pairs aside.
 fn comment_depth(value: &[u8]) -> usize {
+    if memchr::memchr(b'(', value).is_none() {
+        return 0;
+    }
     let (mut depth, mut deepest, mut quoted) = (0_usize, 0, false);
     let mut octets = value.iter();
     while let Some(octet) = octets.next() {

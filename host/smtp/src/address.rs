@@ -31,7 +31,8 @@ impl LocalPart {
         if text.len() > MAXIMUM_LOCAL_PART {
             return Err(AddressError::LocalPartTooLong);
         }
-        if text.chars().any(is_forbidden) {
+        let is_plain = text.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+        if !is_plain && text.chars().any(is_forbidden) {
             return Err(AddressError::LocalPart);
         }
         Ok(Self(text))
@@ -193,7 +194,9 @@ impl Mailbox {
 
 impl fmt::Display for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.local_part, self.host)
+        self.local_part.fmt(f)?;
+        f.write_str("@")?;
+        self.host.fmt(f)
     }
 }
 
@@ -326,14 +329,25 @@ fn after_quotes(text: &str) -> Option<usize> {
 }
 
 fn is_dot_string(text: &str) -> bool {
-    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+    let mut after_dot = true;
+    for octet in text.bytes() {
+        match octet {
+            b'.' if after_dot => return false,
+            b'.' => after_dot = true,
+            octet if is_atext(octet) => after_dot = false,
+            _ => return false,
+        }
+    }
+    !after_dot
 }
 
-/// RFC 5322 §3.2.3 `atext`, extended by RFC 6531 §3.3.
-fn is_atext(character: char) -> bool {
-    character.is_ascii_alphanumeric()
-        || "!#$%&'*+-/=?^_`{|}~".contains(character)
-        || !character.is_ascii()
+/// RFC 5322 §3.2.3 `atext`, extended by RFC 6531 §3.3; of a character beyond ASCII each octet.
+fn is_atext(octet: u8) -> bool {
+    matches!(
+        octet,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/'
+            | b'=' | b'?' | b'^'..=b'`' | b'{'..=b'~' | 0x80..
+    )
 }
 
 // RFC 5198 §2: no C0 or C1 control characters, no line or paragraph separator. They would break

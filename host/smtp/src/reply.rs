@@ -144,14 +144,28 @@ impl Reply {
     /// Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF
     /// ```
     pub fn write(&self, out: &mut Vec<u8>) {
-        use std::io::Write;
+        self.write_with(self.enhanced, out);
+    }
+
+    /// Writes it with the enhanced status code `class.subject.detail`, if it has none and its class can have one.
+    pub(crate) fn write_or_enhanced(&self, subject: u16, detail: u16, out: &mut Vec<u8>) {
+        let usual = class_of(self.code).map(|class| EnhancedStatus { class, subject, detail });
+        self.write_with(self.enhanced.or(usual), out);
+    }
+
+    fn write_with(&self, enhanced: Option<EnhancedStatus>, out: &mut Vec<u8>) {
         for (index, line) in self.lines.iter().enumerate() {
-            let separator = if index + 1 == self.lines.len() { ' ' } else { '-' };
-            // RFC 2034 §4: the status code stands on every line. (Writing to a vector cannot fail.)
-            let _ = match self.enhanced {
-                Some(status) => write!(out, "{}{separator}{status} {line}\r\n", self.code),
-                None => write!(out, "{}{separator}{line}\r\n", self.code),
-            };
+            push_number(out, self.code);
+            out.push(if index + 1 == self.lines.len() { b' ' } else { b'-' });
+            // RFC 2034 §4: the status code stands on every line.
+            if let Some(EnhancedStatus { class, subject, detail }) = enhanced {
+                for (number, end) in [(class.into(), b'.'), (subject, b'.'), (detail, b' ')] {
+                    push_number(out, number);
+                    out.push(end);
+                }
+            }
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
     }
 
@@ -223,11 +237,20 @@ fn is_number(digits: &str) -> bool {
     (1..=3).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit())
 }
 
+fn push_number(out: &mut Vec<u8>, number: u16) {
+    let digits = [10_000, 1000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
+    let zeros = digits.iter().take(digits.len() - 1).take_while(|digit| **digit == b'0').count();
+    out.extend_from_slice(&digits[zeros..]);
+}
+
 /// RFC 5321 §4.2: HT and printable characters; UTF-8 as in RFC 6531 §3.5.
 fn printable(text: &str) -> String {
     let mut line = text.strip_suffix('\r').unwrap_or(text);
     if line.len() > MAXIMUM_OWN_LINE {
         line = &line[..line.floor_char_boundary(MAXIMUM_OWN_LINE)];
+    }
+    if line.bytes().all(|octet| matches!(octet, b'\t' | b' '..=b'~')) {
+        return line.to_owned();
     }
     line.chars()
         .map(|character| if character.is_control() && character != '\t' { '?' } else { character })

@@ -312,6 +312,17 @@ impl Server {
             && !matches!(self.reading, Reading::Handshake)
     }
 
+    /// For how many octets the driver makes room: few while commands come, so that an idle session is small, and many
+    /// for content.
+    pub fn appetite(&self) -> usize {
+        match self.reading {
+            Reading::Commands | Reading::Auth(_) | Reading::Handshake => COMMAND_OCTETS,
+            Reading::Data { .. } | Reading::Chunk { .. } | Reading::RefusedChunk { .. } => {
+                CONTENT_OCTETS
+            }
+        }
+    }
+
     /// How long the driver waits for input.
     pub fn timeout(&self) -> Duration {
         let limits = &self.settings.limits;
@@ -414,5 +425,9 @@ impl Server {
     }
 }
 
+// RFC 5321 §4.5.3.1.4: a command has 512 octets; an envelope that comes in one segment has some.
+const COMMAND_OCTETS: usize = 1024;
+// A TLS record, and more content than a segment brings.
+const CONTENT_OCTETS: usize = 16 * 1024;
 // A client that sends without reading gets no more memory than this.
 const GATHERED_REPLIES: usize = 16 * 1024;

@@ -52,7 +52,7 @@ impl FromStr for Domain {
             return from_unicode(text);
         }
         // RFC 1035 §2.3.4: 255 octets in a query are 253 characters of text.
-        if text.len() > MAXIMUM_NAME || !text.split('.').all(is_label) {
+        if text.len() > MAXIMUM_NAME || !has_labels(text) {
             return Err(AddressError::Domain);
         }
         let name = text.to_ascii_lowercase();
@@ -92,12 +92,22 @@ fn has_a_label(name: &str) -> bool {
 /// Let-dig = ALPHA / DIGIT
 /// Ldh-str = *( ALPHA / DIGIT / "-" ) Let-dig
 /// ```
-fn is_label(label: &str) -> bool {
-    // RFC 1035 §2.3.4: 63 octets at most.
-    (1..=63).contains(&label.len())
-        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
-        && !label.starts_with('-')
-        && !label.ends_with('-')
+fn has_labels(name: &str) -> bool {
+    let (mut length, mut last) = (0, b'.');
+    for octet in name.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => length += 1,
+            b'-' if last != b'.' => length += 1,
+            b'.' if !matches!(last, b'.' | b'-') => length = 0,
+            _ => return false,
+        }
+        // RFC 1035 §2.3.4: 63 octets at most.
+        if length > 63 {
+            return false;
+        }
+        last = octet;
+    }
+    !matches!(last, b'.' | b'-')
 }
 
 const MAXIMUM_NAME: usize = 253;

@@ -166,7 +166,7 @@ impl Server {
         let mut accepted = false;
         for reply in replies {
             accepted |= reply.is_positive();
-            reply.clone().or_enhanced(0, 0).write(&mut self.replies);
+            reply.write_or_enhanced(0, 0, &mut self.replies);
         }
         self.become_ready();
         self.counts.junk_commands = 0;
@@ -182,7 +182,7 @@ impl Server {
 
     fn reply_or(&mut self, reply: Option<&Reply>, usual: &str) {
         match reply {
-            Some(reply) => reply.clone().or_enhanced(0, 0).write(&mut self.replies),
+            Some(reply) => reply.write_or_enhanced(0, 0, &mut self.replies),
             None => self.say(usual),
         }
     }
@@ -192,7 +192,7 @@ impl Server {
         if matches!(asked, Asked::Connect | Asked::Helo { .. }) {
             reply.write(&mut self.replies);
         } else {
-            reply.clone().or_enhanced(0, 0).write(&mut self.replies);
+            reply.write_or_enhanced(0, 0, &mut self.replies);
         }
     }
 }
