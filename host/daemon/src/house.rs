@@ -111,11 +111,12 @@ impl House {
             hosts: delivery.destinations_handle(),
             policy: Arc::clone(&policy),
             injector: inbound.injector().clone(),
-            metrics,
+            metrics: metrics.clone(),
         };
         let mut offices =
             vec![tokio::spawn(admin::serve_socket(&config.admin.socket, office.clone()).await?)];
         offices.push(tokio::spawn(watch));
+        offices.push(tokio::spawn(crate::metrics::keep_up(metrics)));
         let injector = inbound.injector().clone();
         let reports = reports::start(&config, discovery, resolver, injector, observations);
         if let Some(address) = config.admin.http {

@@ -10,7 +10,6 @@ use tracing::{debug, info};
 use crate::authenticate;
 use crate::config::Directory;
 use crate::content::{self, Incoming};
-use crate::counters;
 use crate::error::Error;
 use crate::house::now;
 use crate::refusal;
@@ -21,7 +20,7 @@ use crate::transaction::{Ending, Fate, Transaction};
 impl Session {
     /// Answers one question. While it is open, nothing is read.
     pub(crate) async fn decide(&mut self, question: Question) -> Answer {
-        counters::question(&question);
+        self.house.counters.question(&question);
         match question {
             // It comes by no connection, and says HELO to be polite.
             Question::Connect if self.entrance.config.role.is_injection() => Answer::Proceed,
@@ -88,8 +87,8 @@ impl Session {
             Ok(draft) => draft,
             Err(source) => return Answer::Refuse(refusal::refusal(&Error::Queue(source))),
         };
-        let mut transaction =
-            Transaction::new(policy::Transaction::new(id, reverse_path, parameters), now(), draft);
+        let policy = policy::Transaction::new(id, reverse_path, parameters);
+        let mut transaction = Box::new(Transaction::new(policy, now(), draft));
         let qualified = rules::check_sender_is_qualified(&transaction.policy.reverse_path);
         if let (true, Err(reply)) = (self.entrance.config.role.is_submission(), qualified) {
             transaction.note_rule(Stage::Mail, "sender-domain", None, &reply);
@@ -324,7 +323,7 @@ impl Session {
     }
 
     /// Writes the story of a transaction that is over.
-    pub(crate) fn tell(&self, transaction: Transaction, fate: Fate, reply: Option<Reply>) {
+    pub(crate) fn tell(&self, mut transaction: Box<Transaction>, fate: Fate, reply: Option<Reply>) {
         // Whose last recipient was refused did not give up by itself.
         let fate = match (&transaction.refused, fate) {
             (Some(refused), Fate::Abandoned) if transaction.policy.recipients.is_empty() => {
@@ -332,18 +331,20 @@ impl Session {
             }
             _ => fate,
         };
-        counters::transaction(fate);
+        self.house.counters.transaction(fate);
         self.show_end(&transaction, fate, reply.as_ref());
-        let entry = transaction.into_entry(Ending {
-            before: self.policy.trace(),
+        let ending = Ending {
+            before: self.policy.trace().to_vec(),
             fate,
             reply,
-            session: self.id.to_string(),
-            peer: self.peer.ip().map(|ip| ip.to_string()),
+            session: self.id,
+            peer: self.peer.ip(),
             helo: self.helo.as_ref().map(|helo| helo.name.clone()),
             time: now(),
-        });
-        self.house.rooms.journal.record(entry);
+        };
+        // What it holds of the spool goes now; the words for it are found where nobody waits.
+        (transaction.draft, transaction.incoming) = (None, None);
+        self.house.rooms.journal.record_with(move || transaction.into_entry(ending));
     }
 }
 

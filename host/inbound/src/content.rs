@@ -16,7 +16,6 @@ use tracing::{error, info};
 use crate::answer::wait;
 use crate::authenticate::{self, Verified};
 use crate::config::{Directory, Limits};
-use crate::counters;
 use crate::error::Error;
 use crate::fold::{Fates, Folded};
 use crate::forward;
@@ -91,7 +90,7 @@ pub(crate) async fn end_of_data(session: &mut Session) -> Answer {
     };
     let each = each_reply(session, &transaction, &reply);
     session.tell(transaction, fate, Some(reply.clone()));
-    counters::end_of_data(asked.elapsed());
+    session.house.counters.end_of_data(asked.elapsed());
     match (disconnect, session.is_lmtp()) {
         (true, _) => Answer::Disconnect(reply),
         // RFC 2033 §4.2: one reply for each recipient that was accepted.
@@ -114,7 +113,7 @@ fn each_reply(session: &Session, transaction: &Transaction, reply: &Reply) -> Op
 
 /// The five steps.
 async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<Taken, Refusal> {
-    let Some((draft, watch)) = receive(transaction)? else { return Ok(Taken::Discarded) };
+    let Some((draft, watch)) = receive(session, transaction)? else { return Ok(Taken::Discarded) };
     let header = examine(watch)?;
     check_author(session, &header)?;
     let mark = forward::mark(&session.directory.local, transaction, &header)
@@ -135,11 +134,14 @@ async fn accept(session: &mut Session, transaction: &mut Transaction) -> Result<
 }
 
 /// Step 1: is everything that was sent in the draft? Nothing is here when the message will be forgotten.
-fn receive(transaction: &mut Transaction) -> Result<Option<(Draft, Watch)>, Refusal> {
+fn receive(
+    session: &Session,
+    transaction: &mut Transaction,
+) -> Result<Option<(Draft, Watch)>, Refusal> {
     let Some(incoming) = transaction.incoming.take() else {
         return Err(fault("no-content", refusal::broken()));
     };
-    counters::octets(incoming.octets);
+    session.house.counters.octets(incoming.octets);
     if let Some(error) = incoming.failure {
         return Err(failed(error));
     }

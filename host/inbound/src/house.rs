@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::authenticate;
 use crate::config::{Config, Directory, ListenerConfig};
+use crate::counters::{Counters, SessionCounters};
 use crate::door::Door;
 use crate::users::Throttle;
 
@@ -39,11 +40,13 @@ pub(crate) struct Entrance {
     settings: RwLock<Arc<Settings>>,
     /// Its own, so that a TLS session of one service is not resumed on another.
     pub(crate) tls: ServerTls,
+    pub(crate) counters: SessionCounters,
 }
 
 impl Entrance {
     pub(crate) fn new(config: ListenerConfig, settings: Settings, tls: ServerTls) -> Self {
-        Self { config, settings: RwLock::new(Arc::new(settings)), tls }
+        let counters = SessionCounters::new(&config.name);
+        Self { config, settings: RwLock::new(Arc::new(settings)), tls, counters }
     }
 
     /// How the machine of a new session is set up.
@@ -63,6 +66,7 @@ pub(crate) struct House {
     pub(crate) rooms: Rooms,
     pub(crate) permits: Permits,
     pub(crate) pressure: Arc<Pressure>,
+    pub(crate) counters: Counters,
     pub(crate) logins: Throttle,
     pub(crate) door: Door,
     /// Says who mail is from.
@@ -80,8 +84,19 @@ impl House {
         let directory = RwLock::new(Arc::new(config.directory.clone()));
         let unique = AtomicU32::new(first);
         let verifier = authenticate::verifier(&config.authentication, &rooms.resolver);
-        let (pressure, door) = (Arc::default(), Door::default());
-        Self { config, directory, rooms, permits, pressure, logins, door, verifier, unique }
+        let (pressure, counters, door) = (Arc::default(), Counters::new(), Door::default());
+        Self {
+            config,
+            directory,
+            rooms,
+            permits,
+            pressure,
+            counters,
+            logins,
+            door,
+            verifier,
+            unique,
+        }
     }
 
     /// Whom we know now.

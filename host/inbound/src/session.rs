@@ -20,7 +20,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, error, info_span, trace};
 
 use crate::config::{Directory, ListenerConfig, Role, TlsUse};
-use crate::counters;
 use crate::door::UserPermit;
 use crate::house::{Entrance, House};
 use crate::listener::Phase;
@@ -48,11 +47,12 @@ pub(crate) struct Session {
     pub(crate) refusals: u32,
     /// The right of the one who logged in to this session.
     pub(crate) user_permit: Option<UserPermit>,
-    pub(crate) transaction: Option<Transaction>,
+    /// In a box: it passes from hand to hand with each question.
+    pub(crate) transaction: Option<Box<Transaction>>,
     /// How the session ends if nothing else is known of it, in the words of the plugin contract.
     ending: &'static str,
     /// A transaction that the machine ended, until the reply to its client tells how.
-    gone: Option<Transaction>,
+    gone: Option<Box<Transaction>>,
     /// Present if the client is made up.
     pub(crate) simulated: Option<Box<Simulated>>,
     stream: Option<Stream>,
@@ -154,7 +154,7 @@ impl Session {
         let span = info_span!("session", session = %self.id, listener = %self.entrance.config.name, peer = %self.peer_name());
         let began = Instant::now();
         async {
-            counters::session_began(&self.entrance.config.name);
+            self.entrance.counters.session_began();
             let how = match contain(self.converse()).await {
                 Ok(Ok(())) => {
                     debug!("session ended");
@@ -182,7 +182,7 @@ impl Session {
                 self.policy.disconnect(how).await;
                 self.show();
             }
-            counters::session_ended(&self.entrance.config.name, began.elapsed());
+            self.entrance.counters.session_ended(began.elapsed());
         }
         .instrument(span)
         .await;
@@ -218,14 +218,18 @@ impl Session {
     /// Waits for the client, the server's end or the deadline, whichever is first.
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
+        // A client that says nothing for a while between transactions needs no plugins meanwhile.
+        let rest = self.waiting_since + REST;
         let Self { stream, machine, phase, short, policy, ending, .. } = self;
         let is_idle = self.transaction.is_none() && policy.holds_instances();
+        let rests = is_idle && rest < deadline;
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
         };
-        machine.input().reserve(READ_OCTETS);
+        let appetite = machine.appetite();
+        machine.input().reserve(appetite);
         tokio::select! {
-            read = timeout_at(deadline, stream.read_buf(machine.input())) => match read {
+            read = timeout_at(if rests { rest } else { deadline }, stream.read_buf(machine.input())) => match read {
                 Ok(Ok(0)) => {
                     *ending = "lost";
                     machine.handle_eof();
@@ -235,6 +239,7 @@ impl Session {
                     machine.handle_input();
                 }
                 Ok(Err(source)) => return Err(End::Lost(source)),
+                Err(_) if rests => policy.release(),
                 Err(_) if self.until.is_some_and(|until| until <= deadline) => return Err(End::Stopped),
                 Err(_) => {
                     *ending = "timeout";
@@ -278,7 +283,7 @@ impl Session {
     }
 
     async fn write(&mut self, octets: &[u8]) -> Result<(), End> {
-        counters::replies(octets);
+        self.house.counters.replies(octets);
         trace!(octets = octets.len(), "write");
         if let Some(pause) = self.tarpit(octets) {
             tokio::time::sleep(pause).await;
@@ -461,8 +466,9 @@ async fn contain<T>(work: impl Future<Output = T>) -> Result<T, String> {
 
 /// What the ends of a Unix socket look like to plugins.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// For one read: a TLS record, and more content than a segment brings.
-const READ_OCTETS: usize = 16 * 1024;
+/// After so long without a command, instances of plugins go back to the pool: to make them again costs less than a
+/// thousandth of this.
+const REST: Duration = Duration::from_secs(1);
 /// For a last reply that nobody may be waiting for.
 const GOODBYE: Duration = Duration::from_secs(5);
 

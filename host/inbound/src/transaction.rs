@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
+use message::Id;
 use policy::trace::Entry;
 use policy::{Stage, TraceEntry};
 use queue::Draft;
@@ -77,7 +79,7 @@ impl Transaction {
     }
 
     /// The line of the journal for the end of this transaction.
-    pub(crate) fn into_entry(mut self, end: Ending<'_>) -> Entry {
+    pub(crate) fn into_entry(mut self, end: Ending) -> Entry {
         let fate = end.fate.name();
         let mut recipients: Vec<String> =
             self.forward_paths.iter().map(ToString::to_string).collect();
@@ -89,28 +91,28 @@ impl Transaction {
         }
         Entry {
             id: self.policy.id,
-            session: Some(end.session),
+            session: Some(end.session.to_string()),
             time: end.time,
             kind: Cow::Borrowed("transaction"),
-            peer: end.peer,
+            peer: end.peer.map(|peer| peer.to_string()),
             helo: end.helo,
             reverse_path: Some(self.policy.reverse_path.to_string()),
             recipients,
             fate: Cow::Borrowed(fate),
             reply: end.reply.or(self.refused.take()).map(|reply| reply.to_string()),
-            stages: end.before.iter().cloned().chain(self.policy.trace).collect(),
+            stages: end.before.into_iter().chain(self.policy.trace).collect(),
         }
     }
 }
 
 /// How a transaction ended.
-pub(crate) struct Ending<'a> {
+pub(crate) struct Ending {
     /// What was decided about its session before it began.
-    pub(crate) before: &'a [TraceEntry],
+    pub(crate) before: Vec<TraceEntry>,
     pub(crate) fate: Fate,
     pub(crate) reply: Option<Reply>,
-    pub(crate) session: String,
-    pub(crate) peer: Option<String>,
+    pub(crate) session: Id,
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) helo: Option<String>,
     pub(crate) time: SystemTime,
 }
@@ -133,6 +135,16 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
+    /// All of them, in the order of their declaration.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Received,
+        Self::Held,
+        Self::Discarded,
+        Self::Rejected,
+        Self::Deferred,
+        Self::Abandoned,
+    ];
+
     /// What a refusal makes of a transaction.
     pub(crate) fn of(refusal: &Reply) -> Self {
         if refusal.is_temporary() { Self::Deferred } else { Self::Rejected }

@@ -57,7 +57,8 @@ struct Shared {
 }
 
 enum Job {
-    Entry(Box<Entry>),
+    /// Makes the entry: on the writer's thread, because nobody waits there.
+    Entry(Box<dyn FnOnce() -> Entry + Send>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -67,7 +68,7 @@ impl Journal {
         std::fs::create_dir_all(&config.directory)?;
         let (jobs, waiting) = sync_channel(config.buffer);
         let retained = (config.now)();
-        let writer = Writer { config, file: None, retained };
+        let writer = Writer { config, file: None, retained, line: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("trace-writer".into())
             .spawn(move || writer.run(&waiting))?;
@@ -76,8 +77,13 @@ impl Journal {
 
     /// Hands an entry to the writer. Returns at once; false if it had to be dropped.
     pub fn record(&self, entry: Entry) -> bool {
+        self.record_with(move || entry)
+    }
+
+    /// The same for an entry that is still to be made, from what is moved there: the writer makes it.
+    pub fn record_with(&self, make: impl FnOnce() -> Entry + Send + 'static) -> bool {
         let Some(jobs) = &self.shared.jobs else { return false };
-        let taken = jobs.try_send(Job::Entry(Box::new(entry))).is_ok();
+        let taken = jobs.try_send(Job::Entry(Box::new(make))).is_ok();
         if !taken {
             metrics::counter!("gatepost_trace_dropped_total").increment(1);
         }
@@ -117,6 +123,8 @@ struct Writer {
     file: Option<Open>,
     /// When it was last looked at what may go.
     retained: SystemTime,
+    /// Used again for each line.
+    line: Vec<u8>,
 }
 
 /// The file that is written.
@@ -138,16 +146,13 @@ impl Writer {
         self.retain();
         loop {
             match jobs.recv_timeout(FLUSH_AFTER) {
-                Ok(Job::Entry(entry)) => {
-                    if let Err(error) = self.write(&entry) {
-                        tracing::warn!(directory = %self.config.directory.display(), %error, "cannot write the trace");
-                        metrics::counter!("gatepost_trace_dropped_total").increment(1);
-                        self.file = None;
+                Ok(job) => {
+                    // Who records need not wake this thread for each entry: it takes what gathers meanwhile at once.
+                    if matches!(job, Job::Entry(_)) {
+                        std::thread::sleep(GATHER);
                     }
-                }
-                Ok(Job::Flush(done)) => {
-                    self.flush();
-                    let _ = done.send(());
+                    self.work(job);
+                    jobs.try_iter().for_each(|job| self.work(job));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.flush();
@@ -161,10 +166,27 @@ impl Writer {
         }
     }
 
+    fn work(&mut self, job: Job) {
+        match job {
+            Job::Entry(make) => {
+                if let Err(error) = self.write(&make()) {
+                    tracing::warn!(directory = %self.config.directory.display(), %error, "cannot write the trace");
+                    metrics::counter!("gatepost_trace_dropped_total").increment(1);
+                    self.file = None;
+                }
+            }
+            Job::Flush(done) => {
+                self.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+
     fn write(&mut self, entry: &Entry) -> std::io::Result<()> {
         // Made whole before it is written: half a line is worse than none.
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, entry)?;
+        self.line.push(b'\n');
         let day = day(entry.time);
         let most = self.config.keep_octets / PARTS;
         let fits = |open: &Open| open.part.day >= day && open.octets < most;
@@ -172,8 +194,8 @@ impl Writer {
             self.open(day, most)?;
         }
         let Some(open) = &mut self.file else { return Ok(()) };
-        open.octets += line.len() as u64;
-        open.file.write_all(&line)
+        open.octets += self.line.len() as u64;
+        open.file.write_all(&self.line)
     }
 
     /// Goes on with the last file of this day, or begins the next.
@@ -285,6 +307,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 const DAY: u64 = 24 * 3600;
+/// How long entries gather before they are written. The buffer holds what comes in this time a hundred times over.
+const GATHER: Duration = Duration::from_millis(10);
 /// A line is in its file this long after it was recorded, at most.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// How often it is looked for files that are too old, where nothing else is a reason to.
