@@ -63,6 +63,29 @@ pub(crate) fn relay(
     })
 }
 
+/// The rate of Postfix's own load generator, messages a second by its wall time: the second opinion.
+pub(crate) fn smtp_source(
+    suite: &mut Suite<'_>,
+    subject: &Subject,
+    messages: usize,
+) -> Result<f64> {
+    let folder = suite.fresh(subject);
+    let server = subject.start(suite.workshop, &folder)?;
+    let began = Instant::now();
+    let mut source = std::process::Command::new("timeout")
+        .args(["40", "smtp-source", "-4", "-d", "-l", "1024", "-s", "20"])
+        .args(["-m", &messages.to_string(), "-f", "sender@client.bench.test"])
+        .args(["-t", "user0@dest.bench.test", &format!("inet:{}", server.address)])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .context("smtp-source, which comes with Postfix")?;
+    let status = source.wait()?;
+    let took = began.elapsed();
+    server.stop();
+    anyhow::ensure!(status.success(), "{}: not finished within 40 s", subject.name());
+    Ok(messages as f64 / took.as_secs_f64())
+}
+
 /// Memory of one server without and with idle sessions.
 #[derive(Clone, Debug)]
 pub(crate) struct Idle {
@@ -172,7 +195,7 @@ pub(crate) fn machine(workshop: &Workshop, peers: &[crate::peer::Peer]) -> Vec<(
     facts
 }
 
-const LOAD: Load = Load {
+pub(crate) const LOAD: Load = Load {
     server: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
     sessions: 20,
     octets: 1024,
@@ -181,6 +204,7 @@ const LOAD: Load = Load {
     pipelining: false,
     rate: None,
 };
+
 /// When nothing has arrived for so long, and everything accepted has, it is all.
 const QUIET: Duration = Duration::from_millis(200);
 /// For a message that is late.

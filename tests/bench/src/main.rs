@@ -6,7 +6,9 @@
 
 mod account;
 mod extra;
+mod growth;
 mod load;
+mod paper;
 mod peer;
 mod plan;
 mod plot;

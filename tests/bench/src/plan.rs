@@ -8,6 +8,8 @@ use anyhow::{Result, anyhow};
 
 use crate::Arguments;
 use crate::extra;
+use crate::growth::{self, Growth};
+use crate::paper;
 use crate::peer::{Peer, Subject, Workshop};
 use crate::plot::{Line, draw};
 use crate::report;
@@ -42,8 +44,8 @@ pub(crate) fn run(workshop: &Workshop, wishes: &Wishes) -> Result<()> {
         }
     }
     let pace = Pace {
-        warm_up: Duration::from_millis(if wishes.quick { 700 } else { 1_200 }),
-        window: Duration::from_millis(if wishes.quick { 1_500 } else { 2_500 }),
+        warm_up: Duration::from_millis(if wishes.quick { 500 } else { 1_200 }),
+        window: Duration::from_millis(if wishes.quick { 1_200 } else { 2_500 }),
         rounds: wishes.rounds.unwrap_or(3),
     };
     anyhow::ensure!(!peers.is_empty(), "nothing to measure");
@@ -51,14 +53,25 @@ pub(crate) fn run(workshop: &Workshop, wishes: &Wishes) -> Result<()> {
     let mut suite = Suite::new(workshop, runs_folder.clone(), pace);
     let facts = extra::machine(workshop, &peers);
     let (cells, subjects) = (cells(wishes.quick), subjects(&peers));
-    let runs = suite.run(&cells, &subjects);
+    // The short form compares policies in its first cell only.
+    let (first, few) = (cells[0], few(&subjects));
+    let runs = suite.run(&cells, |cell| {
+        if wishes.quick && *cell != first { few.clone() } else { subjects.clone() }
+    });
     let mut page = head(wishes, &facts, pace);
     page += &report::tables(&cells, &subjects, &runs);
+    fs::create_dir_all(&wishes.out)?;
     if !wishes.cells_only {
         page += &others(&mut suite, &peers, wishes.quick);
+        if peers.contains(&Peer::Gatepost) {
+            let grown = growth::all(&mut suite, wishes.quick);
+            page += &report::growths(&grown);
+            growth_plots(&wishes.out, &grown).map_err(|error| anyhow!("plots: {error}"))?;
+            page += &paper::page(&cells, &runs, &wishes.out)
+                .map_err(|error| anyhow!("scale on paper: {error}"))?;
+        }
     }
     page += &format!("\nTaken in {} minutes.\n", began.elapsed().as_secs().div_ceil(60));
-    fs::create_dir_all(&wishes.out)?;
     plots(&wishes.out, &cells, &subjects, &runs).map_err(|error| anyhow!("plots: {error}"))?;
     println!("{page}");
     fs::write(wishes.out.join("RESULTS.md"), page)?;
@@ -72,14 +85,14 @@ fn cells(quick: bool) -> Vec<Cell> {
         Cell::kept(1024, 20),
         Cell::each(1024, 20),
         Cell::kept(1024, 1),
+        Cell::kept(1024, 100),
+        Cell::kept(10_240, 20),
         Cell::kept(102_400, 20),
-        Cell::pipelined(1024, 20),
     ];
     if !quick {
         cells.extend([
+            Cell::pipelined(1024, 20),
             Cell::kept(1024, 5),
-            Cell::kept(1024, 100),
-            Cell::kept(10_240, 20),
             Cell::kept(10_240, 100),
             Cell::kept(102_400, 1),
             Cell::each(1024, 1),
@@ -102,6 +115,12 @@ fn subjects(peers: &[Peer]) -> Vec<Subject> {
     all.collect()
 }
 
+/// Those without policies, and ours with four.
+fn few(subjects: &[Subject]) -> Vec<Subject> {
+    let wanted = |subject: &&Subject| subject.policies == 0 || subject.peer == Peer::Gatepost;
+    subjects.iter().filter(wanted).cloned().collect()
+}
+
 /// What comes after the cells. A part that fails says so and stops nothing.
 fn others(suite: &mut Suite<'_>, peers: &[Peer], quick: bool) -> String {
     let keep = |what: &str, error: anyhow::Error| eprintln!("{what}: {error:#}");
@@ -114,6 +133,16 @@ fn others(suite: &mut Suite<'_>, peers: &[Peer], quick: bool) -> String {
         }
     }
     let mut page = report::relays(&relayed);
+    let mut sources = Vec::new();
+    for peer in peers {
+        let subject = Subject::new(*peer, 0);
+        eprintln!("smtp-source: {}", subject.name());
+        match extra::smtp_source(suite, &subject, if quick { 3_000 } else { 10_000 }) {
+            Ok(rate) => sources.push((subject, rate)),
+            Err(error) => keep("smtp-source", error),
+        }
+    }
+    page += &report::sources(&sources);
     let mut idle = Vec::new();
     let mut starts = Vec::new();
     let mut open = Vec::new();
@@ -124,7 +153,8 @@ fn others(suite: &mut Suite<'_>, peers: &[Peer], quick: bool) -> String {
         eprintln!("idle sessions and starts: {}", subject.name());
         // A process for each session: thousands would tell nothing new.
         let forks = matches!(subject.peer, Peer::Postfix | Peer::Exim);
-        let counts: &[usize] = if forks || quick { &[1_000] } else { &[1_000, 10_000] };
+        let ours = subject.peer == Peer::Gatepost;
+        let counts: &[usize] = if forks || (quick && !ours) { &[1_000] } else { &[1_000, 10_000] };
         match extra::idle(suite, &subject, counts) {
             Ok(one) => idle.push((subject.clone(), one)),
             Err(error) => keep("idle", error),
@@ -165,6 +195,22 @@ fn head(wishes: &Wishes, facts: &[(String, String)], pace: Pace) -> String {
         page += &format!("| {name} | {value} |\n");
     }
     page
+}
+
+fn growth_plots(out: &Path, grown: &[Growth]) -> Result<(), Box<dyn std::error::Error>> {
+    let lines = grown.iter().map(|growth| Line {
+        name: growth.name.to_owned(),
+        // A logarithm has no zero.
+        points: (growth.steps.iter())
+            .map(|step| (step.size.max(1) as f64, step.run.cpu.as_secs_f64() * 1e6))
+            .collect(),
+    });
+    draw(
+        &out.join("growth.svg"),
+        "CPU time of a message by what grows",
+        ("how many", "microseconds of CPU a message"),
+        &lines.collect::<Vec<_>>(),
+    )
 }
 
 type Of = fn(&Run) -> f64;

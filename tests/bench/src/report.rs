@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::extra::{Idle, Relayed};
+use crate::growth::{Growth, Step};
 use crate::peer::{Peer, Subject};
 use crate::suite::{Cell, Run, Runs};
 
@@ -40,10 +41,7 @@ pub(crate) fn tables(cells: &[Cell], subjects: &[Subject], runs: &Runs) -> Strin
         page += "| server | accepted/s | ours is | lowest to highest | CPU per message | p50 | p99 | longest | failed |\n";
         page += "|---|---|---|---|---|---|---|---|---|\n";
         for subject in subjects {
-            let Some(run) = of(subject) else {
-                let _ = writeln!(page, "| {} | did not run | | | | | | | |", subject.name());
-                continue;
-            };
+            let Some(run) = of(subject) else { continue };
             let ratio = ours.as_ref().map_or_else(String::new, |ours| times(ours.rate / run.rate));
             let rates =
                 runs.get(&(*cell, subject.clone())).into_iter().flatten().map(|run| run.rate);
@@ -81,6 +79,46 @@ pub(crate) fn relays(relayed: &[(Peer, Relayed)]) -> String {
             millis(one.drain),
             one.missing
         );
+    }
+    page
+}
+
+/// What Postfix's load generator says.
+pub(crate) fn sources(rates: &[(Subject, f64)]) -> String {
+    let mut page = String::from(
+        "\n### The same by Postfix's `smtp-source -d -l 1024 -s 20`, its start included\n\n\
+         | server | messages/s | ours is |\n|---|---|---|\n",
+    );
+    let ours =
+        rates.iter().find(|(subject, _)| subject.peer == Peer::Gatepost).map(|(_, rate)| *rate);
+    for (subject, rate) in rates {
+        let ratio = ours.map_or_else(String::new, |ours| times(ours / rate));
+        let _ = writeln!(page, "| {} | {rate:.0} | {ratio} |", subject.name());
+    }
+    page
+}
+
+/// How our cost grows.
+pub(crate) fn growths(grown: &[Growth]) -> String {
+    let mut page = String::from("\n## How the cost grows\n\n![CPU by what grows](growth.svg)\n");
+    for growth in grown {
+        let _ = writeln!(
+            page,
+            "\n| {} | accepted/s | CPU per message | p50 | p99 | memory at the end | failed |\n|---|---|---|---|---|---|---|",
+            growth.name
+        );
+        for Step { size, run, memory } in &growth.steps {
+            let _ = writeln!(
+                page,
+                "| {size} | {:.0} | {:.3} ms | {} | {} | {} MB | {} |",
+                run.rate,
+                run.cpu.as_secs_f64() * 1e3,
+                millis(run.median),
+                millis(run.p99),
+                memory >> 20,
+                run.failed
+            );
+        }
     }
     page
 }

@@ -79,10 +79,11 @@ impl<'a> Suite<'a> {
         self.folder.join(format!("{:03}-{name}", self.starts))
     }
 
-    /// All rounds of all cells.
-    pub(crate) fn run(&mut self, cells: &[Cell], subjects: &[Subject]) -> Runs {
+    /// All rounds of all cells, each with the subjects that `of` gives for it.
+    pub(crate) fn run(&mut self, cells: &[Cell], of: impl Fn(&Cell) -> Vec<Subject>) -> Runs {
         let mut runs = Runs::new();
         for (number, cell) in cells.iter().enumerate() {
+            let subjects = of(cell);
             for round in 0..self.pace.rounds {
                 for turn in 0..subjects.len() {
                     // Another one is first in each round.

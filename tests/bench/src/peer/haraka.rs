@@ -11,12 +11,17 @@ use super::{Place, Workshop};
 /// The version that the figures in `design/PERFORMANCE.md` were taken with.
 const PACKAGE: &str = "Haraka@3.3.4";
 
+/// It asks for versions of these that registries do not have any more, or not yet.
+const OVERRIDES: &str =
+    r#"{"private": true, "overrides": {"encoding-japanese": "2.4.0", "libqp": "2.1.2"}}"#;
+
 pub(super) fn install(workshop: &Workshop) -> Result<()> {
     let folder = workshop.folder.join("peers/haraka");
     if folder.join("node_modules/Haraka/package.json").exists() {
         return Ok(());
     }
     fs::create_dir_all(&folder)?;
+    fs::write(folder.join("package.json"), OVERRIDES)?;
     let options = ["install", "--no-audit", "--no-fund", "--omit=optional", "--prefix", "."];
     run("npm", &[&options, &[PACKAGE][..]].concat(), &folder).map(drop)
 }
