@@ -1,4 +1,8 @@
-//! `cargo bench -p micro`, or one of them: `cargo bench -p micro -- policy`.
+//! What one thing costs, in nanoseconds: `cargo run --release -p micro`, or one of them: `cargo run --release -p micro -- policy`.
+//!
+//! A program and no `[[bench]]`, so that it is built with what a release build of the server has built already.
+
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +13,15 @@ use bytes::Bytes;
 use divan::{Bencher, black_box};
 use message::trace::{Protocol, Received};
 use message::{Body, Edit, Header, Id, Limits, Octets, Watch, compose};
-use micro::{chain, content, now, recipient, session, transaction};
 use queue::{Accept, Config, Queue};
 use smtp::server::{Answer, Output, Server, Settings};
 use smtp::{Envelope, MailParameters, Mailbox, Reply};
 use tokio::runtime::Runtime;
 
+use crate::work::{chain, content, now, recipient, session, transaction};
+
 fn main() {
-    divan::main();
+    divan::Divan::from_args().run_benches();
 }
 
 fn runtime() -> Runtime {

@@ -1,7 +1,4 @@
-//! What one thing costs, in nanoseconds: `cargo bench -p micro`.
-//!
-//! The benchmarks are in `benches/micro.rs`; here is what they work on. The plugins are those that come with the server; a
-//! build of the server makes them.
+//! What the benchmarks work on. The plugins are those that come with the server; a build of the server makes them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +14,7 @@ use policy::{
 use smtp::{MailParameters, RcptParameters, Recipient};
 
 /// A message of this size, with a short header.
-pub fn content(octets: usize) -> Bytes {
+pub(crate) fn content(octets: usize) -> Bytes {
     let mut text = String::from(
         "From: Alice <alice@example.net>\r\nTo: Bob <bob@example.org>\r\nSubject: measured\r\n\
          Date: Sat, 21 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@example.net>\r\n\r\n",
@@ -29,24 +26,24 @@ pub fn content(octets: usize) -> Bytes {
 }
 
 /// A time, always the same.
-pub fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_298_400)
 }
 
 /// Bob, without parameters.
-pub fn recipient() -> Recipient {
+pub(crate) fn recipient() -> Recipient {
     let path = "bob@example.org".parse().expect("an address");
     Recipient { path, parameters: RcptParameters::default() }
 }
 
 /// A transaction of Alice's.
-pub fn transaction() -> policy::Transaction {
+pub(crate) fn transaction() -> policy::Transaction {
     let sender = "alice@example.net".parse().expect("an address");
     policy::Transaction::new(Id::new(now(), 7), sender, MailParameters::default())
 }
 
 /// A session of this chain.
-pub fn session(chain: &Arc<Chain>) -> Session {
+pub(crate) fn session(chain: &Arc<Chain>) -> Session {
     let facts = SessionFacts {
         id: Id::new(now(), 1),
         listener: "mx".into(),
@@ -58,7 +55,7 @@ pub fn session(chain: &Arc<Chain>) -> Session {
 }
 
 /// A host, which must live as long as its sessions, and a chain of these bundled plugins with the configuration of `config/bench.toml`.
-pub async fn chain(folder: &std::path::Path, names: &[&str]) -> (Arc<Host>, Arc<Chain>) {
+pub(crate) async fn chain(folder: &std::path::Path, names: &[&str]) -> (Arc<Host>, Arc<Chain>) {
     let resolver = net::Resolver::zone(net::Zone::default());
     let host = Host::new(HostConfig::new(folder, resolver)).expect("a host");
     let configs = names.iter().map(|name| plugin(name)).collect();
