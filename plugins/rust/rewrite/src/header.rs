@@ -1,6 +1,8 @@
 //! Rules that add, replace and remove header fields.
 
-use gatepost_plugin::{Content, Error, SessionInfo, Transaction};
+use std::cell::OnceCell;
+
+use gatepost_plugin::{Content, Error, Session, SessionInfo, Transaction};
 use serde::Deserialize;
 
 use crate::pattern::{Captures, Glob, Pattern, check_references, fill};
@@ -49,33 +51,49 @@ struct RawRule {
     recipient: Option<Pattern>,
 }
 
-/// What conditions and templates can ask about the message.
-pub(crate) struct Facts {
-    session: SessionInfo,
-    /// `None`: the null reverse-path.
-    pub(crate) sender: Option<String>,
-    recipients: Vec<String>,
-    id: String,
+/// What conditions and templates can ask about the message. The host is asked for what somebody wants to know, once:
+/// each answer is copied into the sandbox.
+pub(crate) struct Facts<'a> {
+    session: &'a Session,
+    transaction: &'a Transaction,
+    info: OnceCell<SessionInfo>,
+    sender: OnceCell<Option<String>>,
+    recipients: OnceCell<Vec<String>>,
 }
 
-impl Facts {
-    pub(crate) fn new(session: SessionInfo, transaction: &Transaction) -> Self {
-        let recipients =
-            transaction.recipients().into_iter().map(|recipient| recipient.address).collect();
-        Self { session, sender: transaction.reverse_path(), recipients, id: transaction.id() }
+impl<'a> Facts<'a> {
+    pub(crate) fn new(session: &'a Session, transaction: &'a Transaction) -> Self {
+        let (info, sender, recipients) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { session, transaction, info, sender, recipients }
+    }
+
+    /// `None`: the null reverse-path.
+    pub(crate) fn sender(&self) -> Option<&str> {
+        self.sender.get_or_init(|| self.transaction.reverse_path()).as_deref()
+    }
+
+    fn info(&self) -> &SessionInfo {
+        self.info.get_or_init(|| self.session.info())
+    }
+
+    fn recipients(&self) -> &[String] {
+        self.recipients.get_or_init(|| {
+            let all = self.transaction.recipients().into_iter();
+            all.map(|recipient| recipient.address).collect()
+        })
     }
 
     /// `$i` the id, `$c` the client's address, `$h` its HELO name, `$l` the listener, `$s` the
     /// reverse-path, `$u` the authenticated identity; what is not there is empty.
     fn get(&self, key: char) -> Option<String> {
-        let session = &self.session;
+        let auth = || self.info().auth.as_ref().map(|auth| auth.identity.clone());
         Some(match key {
-            'i' => self.id.clone(),
-            'c' => session.client.ip.clone(),
-            'l' => session.listener.clone(),
-            'h' => session.helo.clone().unwrap_or_default(),
-            's' => self.sender.clone().unwrap_or_default(),
-            'u' => session.auth.as_ref().map(|auth| auth.identity.clone()).unwrap_or_default(),
+            'i' => self.transaction.id(),
+            'c' => self.info().client.ip.clone(),
+            'l' => self.info().listener.clone(),
+            'h' => self.info().helo.clone().unwrap_or_default(),
+            's' => self.sender().unwrap_or_default().to_owned(),
+            'u' => auth().unwrap_or_default(),
             _ => return None,
         })
     }
@@ -87,7 +105,10 @@ impl HeaderRule {
         if !self.applies(facts) {
             return Ok(None);
         }
-        let present = content.header(&self.name);
+        let present = match &self.edit {
+            Edit::Add { unless_present: false, .. } => Vec::new(),
+            _ => content.header(&self.name),
+        };
         let count = match &self.edit {
             Edit::Add { unless_present: true, .. } if !present.is_empty() => 0,
             Edit::Add { value, on_top, .. } => {
@@ -112,11 +133,12 @@ impl HeaderRule {
     }
 
     fn applies(&self, facts: &Facts) -> bool {
-        let sender = facts.sender.as_deref().unwrap_or("");
-        (self.origins.is_empty() || self.origins.contains(&facts.session.origin))
-            && self.sender.as_ref().is_none_or(|pattern| pattern.captures(sender).is_some())
+        let sender =
+            |pattern: &Pattern| pattern.captures(facts.sender().unwrap_or_default()).is_some();
+        (self.origins.is_empty() || self.origins.contains(&facts.info().origin))
+            && self.sender.as_ref().is_none_or(sender)
             && self.recipient.as_ref().is_none_or(|pattern| {
-                facts.recipients.iter().any(|address| pattern.captures(address).is_some())
+                facts.recipients().iter().any(|address| pattern.captures(address).is_some())
             })
     }
 

@@ -81,11 +81,15 @@ impl Plugin for Rewrite {
         transaction: &Transaction,
         content: &Content,
     ) -> Result<Decision<DataVerdict>, Error> {
-        let facts = Facts::new(session.info(), transaction);
+        let facts = Facts::new(session, transaction);
         let mut done = Vec::new();
-        if let Some(sender) = &facts.sender
+        // Where no rule is about it, nobody asks for it.
+        let rewrites =
+            !self.config.reverse_path.is_empty() || self.config.reverse_path_table.is_some();
+        if rewrites
+            && let Some(sender) = facts.sender()
             && let Some(new) = self.reverse_path(host, sender)?
-            && new != *sender
+            && new != sender
         {
             transaction.set_reverse_path(Some(&new))?;
             done.push(["the reverse-path becomes ", &new].concat());
