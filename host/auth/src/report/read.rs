@@ -139,7 +139,9 @@ impl Parse {
     }
 
     fn end(&mut self, name: &str) -> Result<(), ReadError> {
-        let text: String = std::mem::take(&mut self.text).trim().chars().take(LONGEST).collect();
+        // A terminal obeys control characters, and this is a stranger's text.
+        let text = std::mem::take(&mut self.text);
+        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(LONGEST).collect();
         if self.path.last().is_some_and(|last| last == name) {
             self.value(&text)?;
         }

@@ -161,6 +161,8 @@ fn broken_reports_are_errors() {
     check(&format!("<feedback>{}", "<a>".repeat(100)));
     let good = with("<row><source_ip>192.0.2.1</source_ip><count>2</count></row>");
     assert_eq!(Report::from_xml(good.as_bytes()).unwrap().rows[0].1, 2);
+    let hostile = good.replace("a.example", "a&#27;[2J.example");
+    assert_eq!(Report::from_xml(hostile.as_bytes()).unwrap().published.domain, "a[2j.example");
     // Of what breaks off, that is read which was there.
     let cut = &good[..good.find("</record>").unwrap()];
     assert_eq!(Report::from_xml(cut.as_bytes()).unwrap().rows.len(), 1);

@@ -159,9 +159,11 @@ impl Sum {
             (source.passed.cmp(&source.messages), u64::MAX - source.messages, **address)
         });
         let quiet = |source: &Source| !all && source.passed == source.messages;
-        say(
-            "  source                                   messages   passed   dkim    spf  done with them",
-        );
+        if sources.iter().any(|(_, source)| !quiet(source)) {
+            say(
+                "  source                                   messages   passed   dkim    spf  done with them",
+            );
+        }
         for (address, source) in sources.iter().filter(|(_, source)| !quiet(source)) {
             let done: Vec<String> = (source.dispositions.iter())
                 .map(|(disposition, count)| format!("{} {count}", disposition.as_str()))
