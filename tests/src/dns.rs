@@ -54,6 +54,15 @@ impl Zone {
         self.options.push(format!("--dns-rr={name},15,000000"));
         self
     }
+
+    /// `name TXT text`, in strings of 255 octets. dnsmasq takes a comma for the end of a string, so there is none in it.
+    pub fn text(mut self, name: &str, text: &str) -> Self {
+        assert!(!text.contains(','), "{text}");
+        let strings: Vec<String> =
+            text.as_bytes().chunks(250).map(|one| String::from_utf8_lossy(one).into()).collect();
+        self.options.push(format!("--txt-record={name},{}", strings.join(",")));
+        self
+    }
 }
 
 impl Dns {
