@@ -74,6 +74,11 @@ impl Parts {
         &self.parts
     }
 
+    /// Where a leaf lies: the offsets of its header block, of its body, and of the end of its body.
+    pub fn place(&self, index: usize) -> Option<(u64, u64, u64)> {
+        self.leaves.get(index).map(|leaf| (leaf.header, leaf.body, leaf.end))
+    }
+
     /// The octets of a leaf of this content, transfer-decoded; text is UTF-8. What cannot be decoded is as it came.
     pub fn decoded(&self, octets: &dyn Octets, index: usize) -> io::Result<Option<Bytes>> {
         let Some(leaf) = self.leaves.get(index) else { return Ok(None) };

@@ -20,6 +20,7 @@ mod generated {
             "gatepost:policy/kv": async | trappable,
             "gatepost:policy/message.[method]content.parts": async | trappable,
             "gatepost:policy/message.[method]content.read-part": async | trappable,
+            "gatepost:policy/message.[method]content.part-place": async | trappable,
             default: trappable,
         },
         exports: { default: async },

@@ -6,7 +6,7 @@ use message::{Edit, EditError, Header, compose};
 use wasmtime::component::Resource;
 
 use crate::bindings::imports::authentication::Results;
-use crate::bindings::imports::message::{Field, HostContent, PartInfo};
+use crate::bindings::imports::message::{Field, HostContent, PartInfo, PartPlace};
 use crate::bindings::{ContentHandle, HostError};
 use crate::config::EditGrant;
 use crate::content::ContentView;
@@ -104,6 +104,24 @@ impl HostContent for Guest {
             Ok(None) => Err(HostError::Invalid(format!("there is no part {index}"))),
             Err(error) => Err(error),
         })
+    }
+
+    async fn part_place(&mut self, _: Handle, index: u32) -> Answer<PartPlace> {
+        self.charge()?;
+        let content = self.content()?.clone();
+        let parts = match Self::wait(&mut self.meter, content.parts()).await? {
+            Ok(parts) => parts,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some((header, body, end)) = parts.place(index as usize) else {
+            return Ok(Err(HostError::Invalid(format!("there is no part {index}"))));
+        };
+        let start = content.header.body_offset();
+        Ok(Ok(PartPlace {
+            header: header.checked_sub(start),
+            content: body.saturating_sub(start),
+            end: end.saturating_sub(start),
+        }))
     }
 
     fn authentication(&mut self, _: Handle) -> wasmtime::Result<Option<Results>> {
