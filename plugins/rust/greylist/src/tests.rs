@@ -254,14 +254,5 @@ fn faults_of_the_configuration_are_named() {
 
 #[test]
 fn the_examples_of_the_readme_are_accepted() {
-    let readme = include_str!("../README.md");
-    let examples: Vec<_> =
-        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let example: Value = toml::from_str(example).unwrap();
-        let plugin = example["plugin"].get(0).unwrap_or(&example["plugin"]);
-        let world = World::new().config(plugin["config"].clone());
-        assert!(Greylist::configure(&world.host()).is_ok(), "{example}");
-    }
+    gatepost_plugin::test::readme_examples::<Greylist>(include_str!("../README.md"));
 }

@@ -29,12 +29,17 @@
 //! # Ok::<(), gatepost_plugin::Error>(())
 //! ```
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, Error as _, IntoDeserializer, SeqAccess, Visitor,
+};
 
 use crate::Error;
+pub use crate::glob::{Captures, Glob};
 
 /// A set of networks: CIDR notation, or single addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +52,13 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Adds an address or a network; false if the text is neither.
+    pub fn add(&mut self, text: &str) -> bool {
+        let network = network(text);
+        self.0.extend(network);
+        network.is_some()
+    }
+
     /// Networks that never belong to a stranger on the Internet: loopback, link-local and private
     /// use (RFC 1122, 1918, 3927, 4193, 4291).
     pub fn private() -> Self {
@@ -56,19 +68,16 @@ impl Networks {
 
 impl<'de> Deserialize<'de> for Networks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parse = |text: String| {
-            network(&text).ok_or_else(|| {
-                D::Error::custom(
+        let mut networks = Self::default();
+        for text in Vec::<String>::deserialize(deserializer)? {
+            if !networks.add(&text) {
+                return Err(D::Error::custom(
                     ["`", &text, "` is neither an address nor a network like 192.0.2.0/24"]
                         .concat(),
-                )
-            })
-        };
-        Vec::<String>::deserialize(deserializer)?
-            .into_iter()
-            .map(parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
+                ));
+            }
+        }
+        Ok(networks)
     }
 }
 
@@ -111,6 +120,16 @@ impl Addresses {
         self.0.iter().any(|entry| domain_matches(entry, &domain))
     }
 
+    /// Adds an entry; false if the text is none.
+    pub fn add(&mut self, text: &str) -> bool {
+        let plausible =
+            !text.trim_matches(['@', '.']).is_empty() && !text.contains([' ', '*', ',']);
+        if plausible {
+            self.0.push(text.to_ascii_lowercase());
+        }
+        plausible
+    }
+
     /// True if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -119,23 +138,16 @@ impl Addresses {
 
 impl<'de> Deserialize<'de> for Addresses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let check = |text: String| {
-            let plausible =
-                !text.trim_matches(['@', '.']).is_empty() && !text.contains([' ', '*', ',']);
-            if plausible {
-                Ok(text.to_ascii_lowercase())
-            } else {
-                Err(D::Error::custom(
+        let mut addresses = Self::default();
+        for text in Vec::<String>::deserialize(deserializer)? {
+            if !addresses.add(&text) {
+                return Err(D::Error::custom(
                     ["`", &text, "` is no address: write user@domain, domain, .domain or user@"]
                         .concat(),
-                ))
+                ));
             }
-        };
-        Vec::<String>::deserialize(deserializer)?
-            .into_iter()
-            .map(check)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        }
+        Ok(addresses)
     }
 }
 
@@ -162,6 +174,38 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse()
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical())))
+}
+
+/// Serde for a list that may be written as its only element: `"a"` for `["a"]`. For
+/// `#[serde(deserialize_with = "gatepost_plugin::config::one_or_more")]`.
+pub fn one_or_more<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_any(OneOrMore(PhantomData))
+}
+
+struct OneOrMore<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMore<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        T::deserialize(text.into_deserializer()).map(|one| vec![one])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(one) = list.next_element()? {
+            all.push(one);
+        }
+        Ok(all)
+    }
 }
 
 /// Serde for a [`Duration`](std::time::Duration): a number with a unit (`90s`, `5m`, `4h`, `36d`,
@@ -197,7 +241,67 @@ pub mod duration {
     }
 }
 
-fn parse_duration(text: &str) -> Option<std::time::Duration> {
+/// Serde for a number of octets: a number with a unit (`64 KiB`, `10MiB`, `1 MB`), or a plain number.
+pub mod size {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, Visitor};
+
+    /// Reads a size: for `#[serde(with = "gatepost_plugin::config::size")]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_any(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size like \"64 KiB\" or \"10 MiB\"")
+        }
+
+        fn visit_u64<E: Error>(self, octets: u64) -> Result<u64, E> {
+            Ok(octets)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+            super::parse_size(text)
+                .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        }
+    }
+}
+
+/// Octets as people write them: `10 MiB`, `64KiB`, `1 MB`, `512`; none for anything else.
+///
+/// ```
+/// assert_eq!(gatepost_plugin::config::parse_size("10 MiB"), Some(10 << 20));
+/// ```
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text.get(..digits)?.parse().ok()?;
+    let unit = match text.get(digits..)?.trim_start() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// A duration as people write it: `90s`, `5m`, `1h30m`; none for anything else, a bare number too.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(gatepost_plugin::config::parse_duration("1h30m"), Some(Duration::from_secs(5_400)));
+/// ```
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let mut rest = text.trim();
     let mut seconds = 0_u64;
     while !rest.is_empty() {
@@ -246,7 +350,7 @@ const PRIVATE: [&str; 8] = [
 mod tests {
     use std::time::Duration;
 
-    use super::{Addresses, Networks, parse_duration, read};
+    use super::{Addresses, Networks, parse_duration, parse_size, read};
 
     #[test]
     fn durations_have_units() {
@@ -265,6 +369,23 @@ mod tests {
 
         fn check(text: &str, seconds: Option<u64>) {
             assert_eq!(parse_duration(text), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        check("512", Some(512));
+        check("64 KiB", Some(65_536));
+        check("10MiB", Some(10 << 20));
+        check("1 MB", Some(1_000_000));
+        check("1 GiB", Some(1 << 30));
+        check("1 mib", None);
+        check("", None);
+        check("-1", None);
+        check("99999999999 GiB", None);
+
+        fn check(text: &str, octets: Option<u64>) {
+            assert_eq!(parse_size(text), octets, "{text:?}");
         }
     }
 
@@ -301,6 +422,21 @@ mod tests {
             let set: Networks = read(&format!("[\"{network}\"]")).unwrap();
             assert_eq!(set.contains(address.parse().unwrap()), expected, "{network} {address}");
         }
+    }
+
+    #[test]
+    fn a_list_of_one_may_be_written_without_brackets() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Lists {
+            #[serde(deserialize_with = "super::one_or_more")]
+            names: Vec<String>,
+        }
+
+        let names = |json| read::<Lists>(json).map(|lists| lists.names.join("+"));
+        assert_eq!(names(r#"{"names":"a"}"#).unwrap(), "a");
+        assert_eq!(names(r#"{"names":["a","b"]}"#).unwrap(), "a+b");
+        let error = names(r#"{"names":1}"#).unwrap_err().to_string();
+        assert_eq!(error, "`names`: invalid type: integer `1`, expected a text or a list of texts");
     }
 
     #[test]

@@ -39,6 +39,7 @@
 mod decision;
 mod error;
 mod export;
+mod glob;
 mod host;
 mod message;
 mod plugin;
@@ -71,7 +72,7 @@ pub use wit::imports::gatepost::policy::{
     dns::{Answer, Listing},
     http::{Request, Response},
     log::Level,
-    message::{Field, PartInfo},
+    message::{Field, PartInfo, PartPlace},
     rate_limit::{Rate, Taken},
     submit::Mail,
     types::{

@@ -38,6 +38,7 @@
 //! ```
 
 mod message;
+mod readme;
 mod services;
 
 use std::cell::RefCell;
@@ -50,6 +51,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 pub use self::message::{Content, Session, Transaction};
+pub use self::readme::readme_examples;
 use crate::wit::imports::gatepost::policy::dns::Query;
 use crate::{Answer, Host, HostError, Kind, Level, Mail, Request, Response};
 

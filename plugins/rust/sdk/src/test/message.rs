@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::authentication::{Results, Spf};
 use crate::{
-    AuthInfo, Endpoint, Field, HostError, NewRecipient, PartInfo, Recipient, SessionInfo, TlsInfo,
+    AuthInfo, Endpoint, Field, HostError, NewRecipient, PartInfo, PartPlace, Recipient,
+    SessionInfo, TlsInfo,
 };
 
 /// A connection. `Session::from("192.0.2.1")` is one of a stranger to the listener `mx`.
@@ -347,12 +348,22 @@ impl Transaction {
 }
 
 /// A message. `Content::from("Subject: x\n\nbody")` takes header fields, an empty line and a body.
-/// It knows neither MIME nor RFC 2047: the host does.
+/// It knows neither MIME nor RFC 2047: the host does. [`part`](Self::part) says what parts there are.
 pub struct Content {
     results: Option<Results>,
     raw_header: String,
     fields: RefCell<Vec<Field>>,
+    /// As received.
+    received: Vec<u8>,
     body: RefCell<Vec<u8>>,
+    parts: Vec<Part>,
+}
+
+/// A leaf of the MIME tree, transfer-decoded, and where it lies in the body.
+struct Part {
+    info: PartInfo,
+    octets: Vec<u8>,
+    place: PartPlace,
 }
 
 impl From<&str> for Content {
@@ -368,12 +379,51 @@ impl From<&str> for Content {
             results: None,
             raw_header: format!("{}\r\n", header.trim_end().replace('\n', "\r\n")),
             fields: RefCell::new(unfolded.lines().filter_map(field).collect()),
+            received: body.replace('\n', "\r\n").into_bytes(),
             body: RefCell::new(body.replace('\n', "\r\n").into_bytes()),
+            parts: Vec::new(),
         }
     }
 }
 
 impl Content {
+    /// One more part behind what is there, with the boundary `part`. It stands in the body as it is: these octets are
+    /// what a transfer decoder would give.
+    #[must_use]
+    pub fn part(mut self, content_type: &str, filename: Option<&str>, octets: &[u8]) -> Self {
+        let mut body = self.received;
+        body.extend_from_slice(b"--part\r\n");
+        let header = body.len() as u64;
+        body.extend_from_slice(format!("Content-Type: {content_type}\r\n").as_bytes());
+        if let Some(name) = filename {
+            let disposition = format!("Content-Disposition: attachment; filename=\"{name}\"\r\n");
+            body.extend_from_slice(disposition.as_bytes());
+        }
+        body.extend_from_slice(b"\r\n");
+        let content = body.len() as u64;
+        body.extend_from_slice(octets);
+        let place = PartPlace { header: Some(header), content, end: body.len() as u64 };
+        body.extend_from_slice(b"\r\n");
+        let info = PartInfo {
+            index: u32::try_from(self.parts.len()).expect("a test has few parts"),
+            content_type: content_type.to_owned(),
+            charset: None,
+            filename: filename.map(str::to_owned),
+            disposition: if filename.is_some() { "attachment".to_owned() } else { String::new() },
+            size: octets.len() as u64,
+            depth: 1,
+        };
+        self.parts.push(Part { info, octets: octets.to_vec(), place });
+        self.body = RefCell::new(body.clone());
+        self.received = body;
+        self
+    }
+
+    /// The body as the edits leave it.
+    pub fn edited_body(&self) -> Vec<u8> {
+        self.body.borrow().clone()
+    }
+
     /// What the host's own checks of the sender say.
     #[must_use]
     pub fn with_results(mut self, results: Results) -> Self {
@@ -383,7 +433,7 @@ impl Content {
 
     pub(crate) fn octets(&self) -> Vec<u8> {
         let mut octets = format!("{}\r\n", self.raw_header).into_bytes();
-        octets.extend_from_slice(&self.body.borrow());
+        octets.extend_from_slice(&self.received);
         octets
     }
 
@@ -423,21 +473,26 @@ impl Content {
         piece(self.raw_header.as_bytes(), offset, length)
     }
 
-    /// Octets of the body.
+    /// Octets of the body as received.
     pub fn body_size(&self) -> u64 {
-        self.body.borrow().len() as u64
+        self.received.len() as u64
     }
 
-    /// A piece of the body.
+    /// A piece of the body as received.
     pub fn read_body(&self, offset: u64, length: u32) -> Result<Vec<u8>, HostError> {
-        Ok(piece(&self.body.borrow(), offset, length))
+        Ok(piece(&self.received, offset, length))
     }
 
-    /// The body as the one leaf of the MIME tree.
+    /// The parts that the test named; without any, the body as the one leaf of the MIME tree.
     pub fn parts(&self) -> Result<Vec<PartInfo>, HostError> {
+        if !self.parts.is_empty() {
+            return Ok(self.parts.iter().map(|part| part.info.clone()).collect());
+        }
+        let content_type = self.header("Content-Type").pop();
+        let content_type = content_type.as_deref().and_then(|value| value.split(';').next());
         Ok(vec![PartInfo {
             index: 0,
-            content_type: "text/plain".to_owned(),
+            content_type: content_type.unwrap_or("text/plain").trim().to_ascii_lowercase(),
             charset: None,
             filename: None,
             disposition: String::new(),
@@ -448,10 +503,19 @@ impl Content {
 
     /// A piece of one leaf.
     pub fn read_part(&self, index: u32, offset: u64, length: u32) -> Result<Vec<u8>, HostError> {
-        if index == 0 {
-            self.read_body(offset, length)
-        } else {
-            Err(HostError::Invalid(format!("there is no part {index}")))
+        match self.parts.get(index as usize) {
+            Some(part) => Ok(piece(&part.octets, offset, length)),
+            None if index == 0 => self.read_body(offset, length),
+            None => Err(HostError::Invalid(format!("there is no part {index}"))),
+        }
+    }
+
+    /// Where a leaf lies in the body as received.
+    pub fn part_place(&self, index: u32) -> Result<PartPlace, HostError> {
+        match self.parts.get(index as usize) {
+            Some(part) => Ok(part.place),
+            None if index == 0 => Ok(PartPlace { header: None, content: 0, end: self.body_size() }),
+            None => Err(HostError::Invalid(format!("there is no part {index}"))),
         }
     }
 
