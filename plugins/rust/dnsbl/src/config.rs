@@ -32,6 +32,12 @@ pub(crate) struct Config {
     pub(crate) exempt_senders: Addresses,
     #[serde(default)]
     pub(crate) exempt_recipients: Addresses,
+    /// Hosts of URIs that are not asked about.
+    #[serde(default)]
+    pub(crate) exempt_uris: Addresses,
+    /// Of one message, so many hosts are asked about.
+    #[serde(default = "twenty")]
+    pub(crate) most_uris: usize,
     /// Not configured: [`Networks::private`], read once.
     #[serde(skip, default = "Networks::private")]
     private: Networks,
@@ -46,6 +52,9 @@ pub(crate) enum Stage {
     #[default]
     Mail,
     Rcpt,
+    /// URIs are asked about there; nobody chooses it.
+    #[serde(skip)]
+    Data,
 }
 
 /// One list.
@@ -74,6 +83,8 @@ pub(crate) enum Subject {
     Helo,
     /// The domain of the reverse-path.
     Sender,
+    /// A host that a URI in the body names.
+    Uri,
 }
 
 /// What an answer counts.
@@ -111,6 +122,11 @@ impl Config {
                 );
             }
             Err(error) => return Err(Error::new(["`reply`: ", &error.to_string()].concat())),
+        }
+        if !(1..=50).contains(&config.most_uris) {
+            return Err(
+                "`most-uris` is from 1 to 50: each is several questions to each list".into()
+            );
         }
         if config.refuse_at < Stage::Mail && !config.exempt_senders.is_empty() {
             return Err("`exempt-senders` needs `refuse-at` = \"mail\" or \"rcpt\": before, the sender is not known".into());
@@ -182,6 +198,10 @@ fn zone_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
 
 fn client() -> Vec<Subject> {
     vec![Subject::Client]
+}
+
+fn twenty() -> usize {
+    20
 }
 
 fn one() -> i32 {

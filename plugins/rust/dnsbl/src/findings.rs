@@ -44,16 +44,21 @@ impl Asked {
                 self.text.parse().ok().map(|address| question::of_address(address, &zone.name))
             }
             Subject::Helo | Subject::Sender => question::of_domain(&self.text, &zone.name),
+            Subject::Uri => match self.text.parse() {
+                Ok(address) => Some(question::of_address(address, &zone.name)),
+                Err(_) => question::of_domain(&self.text, &zone.name),
+            },
         }
     }
 
     /// The note that keeps the answers for the rest of the connection: what was asked about last,
-    /// and what the lists said.
-    fn note(&self) -> &'static str {
+    /// and what the lists said. None for what belongs to one message.
+    fn note(&self) -> Option<&'static str> {
         match self.subject {
-            Subject::Client => "client",
-            Subject::Helo => "helo",
-            Subject::Sender => "sender",
+            Subject::Client => Some("client"),
+            Subject::Helo => Some("helo"),
+            Subject::Sender => Some("sender"),
+            Subject::Uri => None,
         }
     }
 
@@ -63,6 +68,7 @@ impl Asked {
             Subject::Client => ["client [", &self.text, "]"].concat(),
             Subject::Helo => ["name ", &self.text].concat(),
             Subject::Sender => ["sender domain ", &self.text].concat(),
+            Subject::Uri => ["link to ", &self.text].concat(),
         }
     }
 }
@@ -78,7 +84,8 @@ impl<'a> Findings<'a> {
         let mut findings = Vec::new();
         let mut unknown = Vec::new();
         for about in asked {
-            match session.note(about.note()).and_then(|note| recall(config, &about, &note)) {
+            let note = about.note().and_then(|key| session.note(key));
+            match note.and_then(|note| recall(config, &about, &note)) {
                 Some(known) => findings.extend(known),
                 None => unknown.push(about),
             }
@@ -88,10 +95,12 @@ impl<'a> Findings<'a> {
             for (number, answer) in found {
                 note += &[" ", &number.to_string(), "=", &answer.to_string()].concat();
             }
-            session.set_note(about.note(), Some(&note))?;
+            if let Some(key) = about.note() {
+                session.set_note(key, Some(&note))?;
+            }
             findings.extend(recall(config, about, &note).unwrap_or_default());
         }
-        Ok(Self(findings))
+        Ok(Self(once_for_links(findings)))
     }
 
     pub(crate) fn score(&self) -> i32 {
@@ -175,7 +184,7 @@ fn ask(config: &Config, host: &Host, asked: &[Asked]) -> Vec<Vec<(usize, Ipv4Add
     let questions: Vec<_> = asked.iter().flat_map(|about| questions(config, about)).collect();
     let names: Vec<_> =
         questions.iter().map(|question| (question.name.as_str(), Kind::A)).collect();
-    let answers = if names.is_empty() { Vec::new() } else { host.dns().resolve_many(&names) };
+    let answers = names.chunks(MOST_NAMES).flat_map(|names| host.dns().resolve_many(names));
     let mut found: Vec<_> = asked.iter().map(|_| Vec::new()).collect();
     for (question, answer) in questions.iter().zip(answers) {
         let records = answer.map(|answer| answer.records).unwrap_or_else(|error| {
@@ -196,6 +205,25 @@ fn ask(config: &Config, host: &Host, asked: &[Asked]) -> Vec<Vec<(usize, Ipv4Add
         }
     }
     found
+}
+
+/// A message with many links counts once in each list, by the worst of them: a host and its domain are one link.
+fn once_for_links(findings: Vec<Finding<'_>>) -> Vec<Finding<'_>> {
+    let mut kept: Vec<Finding<'_>> = Vec::new();
+    for finding in findings {
+        let same = |other: &&mut Finding<'_>| {
+            other.asked.subject == Subject::Uri && std::ptr::eq(other.zone, finding.zone)
+        };
+        match kept.iter_mut().find(same) {
+            Some(other) if finding.asked.subject == Subject::Uri => {
+                if finding.score.unsigned_abs() > other.score.unsigned_abs() {
+                    *other = finding;
+                }
+            }
+            _ => kept.push(finding),
+        }
+    }
+    kept
 }
 
 fn questions<'c, 'q>(
@@ -253,5 +281,7 @@ fn capitalised(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
+/// Names of one `resolve-many`.
+const MOST_NAMES: usize = 256;
 /// Characters of a list's own text that fit into a reply beside ours.
 const TEXT: usize = 250;

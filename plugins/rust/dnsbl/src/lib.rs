@@ -1,18 +1,21 @@
-//! Asks lists in DNS (RFC 5782) about the client, the name it greets with and the domain of the
-//! reverse-path, adds up what they say, and refuses whoever has too much.
+//! Asks lists in DNS (RFC 5782) about the client, the name it greets with, the domain of the
+//! reverse-path and the hosts of URIs in the body, adds up what they say, and refuses whoever has too
+//! much.
 //!
 //! See `README.md` for what is configured. [`config`] holds that, [`question`] makes the names to
-//! ask for, [`findings`] keeps what the lists said, and this file says who is asked about and when.
+//! ask for, [`uri`] finds hosts in a text, [`findings`] keeps what the lists said, and this file says
+//! who is asked about and when.
 
 mod config;
 mod findings;
 mod question;
 #[cfg(test)]
 mod tests;
+mod uri;
 
 use gatepost_plugin::{
-    ConnectVerdict, Decision, Error, HeloVerdict, Host, MailVerdict, Plugin, RcptVerdict,
-    Recipient, Session, SessionInfo, Transaction, config::split, verdict::Refuse,
+    ConnectVerdict, Content, DataVerdict, Decision, Error, HeloVerdict, Host, MailVerdict, Plugin,
+    RcptVerdict, Recipient, Session, SessionInfo, Transaction, config::split, verdict::Refuse,
 };
 
 use crate::config::{Config, Stage, Subject};
@@ -23,7 +26,7 @@ pub struct Dnsbl {
     config: Config,
 }
 
-gatepost_plugin::export!(Dnsbl: connect, helo, mail, rcpt);
+gatepost_plugin::export!(Dnsbl: connect, helo, mail, rcpt, data);
 
 impl Plugin for Dnsbl {
     fn configure(host: &Host) -> Result<Self, Error> {
@@ -36,7 +39,7 @@ impl Plugin for Dnsbl {
     }
 
     fn connect(&self, host: &Host, session: &Session) -> Result<Decision<ConnectVerdict>, Error> {
-        self.judge(host, session, None, Stage::Connect)
+        self.judge(host, session, None, Stage::Connect, &[])
     }
 
     fn helo(
@@ -47,7 +50,7 @@ impl Plugin for Dnsbl {
     ) -> Result<Decision<HeloVerdict>, Error> {
         // The name is new, whatever an earlier EHLO of this connection was.
         session.set_note("helo-name", Some(name))?;
-        self.judge(host, session, None, Stage::Helo)
+        self.judge(host, session, None, Stage::Helo, &[])
     }
 
     fn mail(
@@ -56,7 +59,7 @@ impl Plugin for Dnsbl {
         session: &Session,
         transaction: &Transaction,
     ) -> Result<Decision<MailVerdict>, Error> {
-        self.judge(host, session, Some(transaction), Stage::Mail)
+        self.judge(host, session, Some(transaction), Stage::Mail, &[])
     }
 
     fn rcpt(
@@ -73,7 +76,29 @@ impl Plugin for Dnsbl {
         if self.config.exempt_recipients.matches(&recipient.original) {
             return Ok(Decision::next().because("an exempt recipient").rule("exempt"));
         }
-        self.judge(host, session, Some(transaction), Stage::Rcpt)
+        self.judge(host, session, Some(transaction), Stage::Rcpt, &[])
+    }
+
+    fn data(
+        &self,
+        host: &Host,
+        session: &Session,
+        transaction: &Transaction,
+        content: &Content,
+    ) -> Result<Decision<DataVerdict>, Error> {
+        if !self.config.zones.iter().any(|zone| zone.knows(Subject::Uri)) {
+            return Ok(Decision::next());
+        }
+        // Whoever is listed and wrote to these was let through for them.
+        let recipients = transaction.recipients();
+        if recipients.iter().all(|one| self.config.exempt_recipients.matches(&one.original)) {
+            return Ok(Decision::next().because("exempt recipients only").rule("exempt"));
+        }
+        let hosts = uri::of_content(content, &self.config)?;
+        if hosts.is_empty() {
+            return Ok(Decision::next());
+        }
+        self.judge(host, session, Some(transaction), Stage::Data, &hosts)
     }
 }
 
@@ -84,6 +109,7 @@ impl Dnsbl {
         session: &Session,
         transaction: Option<&Transaction>,
         stage: Stage,
+        hosts: &[String],
     ) -> Result<Decision<V>, Error> {
         if stage < self.config.refuse_at {
             return Ok(Decision::next());
@@ -100,6 +126,7 @@ impl Dnsbl {
         if let Some(sender) = &sender {
             asked.push(Asked::about(Subject::Sender, split(sender).1));
         }
+        asked.extend(hosts.iter().map(|host| Asked::about(Subject::Uri, host)));
         let findings = Findings::gather(&self.config, host, session, asked)?;
         session.set_note("score", Some(&findings.score().to_string()))?;
         Ok(findings.decide(&self.config, host))

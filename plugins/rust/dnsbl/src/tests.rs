@@ -1,5 +1,7 @@
-use gatepost_plugin::test::{Session, Transaction, World};
-use gatepost_plugin::verdict::{ConnectVerdict, HeloVerdict, MailVerdict, RcptVerdict};
+use gatepost_plugin::test::{Content, Session, Transaction, World};
+use gatepost_plugin::verdict::{
+    ConnectVerdict, DataVerdict, HeloVerdict, MailVerdict, RcptVerdict,
+};
 use gatepost_plugin::{Decision, HostError, Kind, Plugin};
 use serde_json::{Value, json};
 
@@ -242,6 +244,86 @@ fn an_exempt_recipient_can_always_be_reached() {
     assert_eq!(rule("bob@example.org").as_deref(), Some("bl.example"));
 }
 
+/// What is said at the end of DATA about a message with this text.
+fn data(world: &World, text: &str, recipient: &str) -> Decision<DataVerdict> {
+    let (plugin, session) = (Dnsbl::configure(&world.host()).unwrap(), Session::from(CLIENT));
+    let content = Content::from(["Subject: x\n\n", text].concat().as_str());
+    let transaction = Transaction::from(SENDER).to(recipient);
+    plugin.data(&world.host(), &session, &transaction, &content).unwrap()
+}
+
+fn of_uris(extra: &Value) -> Value {
+    let mut zones = zones();
+    let zone = json!({ "name": "uri.example", "of": ["uri"], "score": 4, "text": false });
+    zones.as_array_mut().unwrap().push(zone);
+    let mut config = config(extra);
+    config["zones"] = zones;
+    config
+}
+
+#[test]
+fn hosts_in_the_body_are_asked_about() {
+    let listed = |names: &[&str], text: &str| {
+        let config = of_uris(&json!({ "exempt-uris": [".ours.example"] }));
+        let world = names
+            .iter()
+            .fold(World::new().config(config), |world, name| listed(world, name, "127.0.0.2"));
+        let decision = data(&world, text, "bob@example.org");
+        let reply = match decision.verdict() {
+            DataVerdict::Reject(reply) | DataVerdict::Defer(reply) => reply.clone(),
+            _ => None,
+        };
+        (reply.map_or_else(|| "Next".to_owned(), |reply| reply.to_string()), decision)
+    };
+    let deferred =
+        "450 4.7.1 Link to evil.example is listed by uri.example; please try again later";
+    let text = "Click http://go.evil.example/x or http://a.ours.example";
+    assert_eq!(listed(&[], text).0, "Next");
+    assert_eq!(listed(&["evil.example.uri.example"], text).0, deferred);
+    // A host and its domain count once.
+    let both = ["evil.example.uri.example", "go.evil.example.uri.example"];
+    let (said, decision) = listed(&both, text);
+    assert!(said.starts_with("450 4.7.1 Link to go.evil.example"), "{said}");
+    assert_eq!(
+        decision.reason(),
+        Some("score 4: uri.example 127.0.0.2 +4 (link to go.evil.example)")
+    );
+    // What the client has counts, too.
+    let names = ["evil.example.uri.example", "7.100.51.198.bl.example"];
+    assert!(listed(&names, text).0.starts_with("550 5.7.1 Client [198.51.100.7]"));
+    assert_eq!(listed(&["ours.example.uri.example"], text).0, "Next");
+    assert_eq!(listed(&["7.2.0.192.uri.example"], "http://192.0.2.7/").0.get(..3), Some("450"));
+}
+
+#[test]
+fn a_message_without_links_asks_nobody() {
+    let world = World::new().config(of_uris(&json!({})));
+    assert_eq!(data(&world, "nothing", "bob@example.org"), Decision::next());
+    assert!(world.asked().is_empty());
+    let world = World::new().config(config(&json!({})));
+    assert_eq!(data(&world, "http://evil.example", "bob@example.org"), Decision::next());
+    assert!(world.asked().is_empty(), "no list knows URIs");
+}
+
+#[test]
+fn an_exempt_recipient_gets_links_too() {
+    let extra = json!({ "refuse-at": "rcpt", "exempt-recipients": ["abuse@"] });
+    let world = World::new().config(of_uris(&extra));
+    let world = listed(world, "evil.example.uri.example", "127.0.0.2");
+    let rule = |to| data(&world, "http://evil.example", to).rule_name().map(str::to_owned);
+    assert_eq!(rule("abuse@example.org").as_deref(), Some("exempt"));
+    assert_eq!(rule("bob@example.org").as_deref(), Some("uri.example"));
+}
+
+#[test]
+fn many_links_are_bounded() {
+    let text: String = (0..100).map(|n| format!("http://h{n}.example/ ")).collect();
+    let world = World::new().config(of_uris(&json!({ "most-uris": 50 })));
+    let _ = data(&world, &text, "bob@example.org");
+    let asked = world.asked().iter().filter(|name| name.ends_with(".uri.example")).count();
+    assert_eq!(asked, 50);
+}
+
 #[test]
 fn faults_of_the_configuration_are_named() {
     check(json!({}), "missing field `zones`");
@@ -252,7 +334,7 @@ fn faults_of_the_configuration_are_named() {
     );
     check(
         json!({ "zones": [{ "name": "bl.example", "of": ["body"] }] }),
-        "`zones[0].of[0]`: unknown variant `body`, expected one of `client`, `helo`, `sender`",
+        "`zones[0].of[0]`: unknown variant `body`, expected one of `client`, `helo`, `sender`, `uri`",
     );
     check(
         json!({ "zones": [{ "name": "bl.example", "codes": [{ "answer": "127.0.0.7-4", "score": 1 }] }] }),
@@ -263,6 +345,7 @@ fn faults_of_the_configuration_are_named() {
     check(config(&json!({ "reply": "450 later" })), "`reply` needs a code from 500 to 599");
     check(config(&json!({ "reply": "No" })), "`reply`: a reply begins with a code");
     check(config(&json!({ "refuse-at": "data" })), "`refuse-at`: unknown variant `data`");
+    check(config(&json!({ "most-uris": 0 })), "`most-uris` is from 1 to 50");
     check(
         config(&json!({ "refuse-at": "helo", "exempt-senders": ["a@b.example"] })),
         "`exempt-senders` needs `refuse-at`",
@@ -286,14 +369,5 @@ fn faults_of_the_configuration_are_named() {
 
 #[test]
 fn the_examples_of_the_readme_are_accepted() {
-    let readme = include_str!("../README.md");
-    let examples: Vec<_> =
-        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let example: Value = toml::from_str(example).unwrap();
-        let plugin = example["plugin"].get(0).unwrap_or(&example["plugin"]);
-        let world = World::new().config(plugin["config"].clone());
-        assert!(Dnsbl::configure(&world.host()).is_ok(), "{example}");
-    }
+    gatepost_plugin::test::readme_examples::<Dnsbl>(include_str!("../README.md"));
 }
