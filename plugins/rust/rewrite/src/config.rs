@@ -1,10 +1,11 @@
 //! The plugin's table of the configuration.
 
+use gatepost_plugin::config::Captures;
 use gatepost_plugin::{Error, Host, Reply};
 use serde::Deserialize;
 
 use crate::header::HeaderRule;
-use crate::pattern::{Captures, Pattern, Target};
+use crate::pattern::{Pattern, Target};
 
 /// What the administrator chose. `README.md` describes every key.
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +112,7 @@ impl Config {
             .into_iter()
             .flatten()
             .map(String::as_str)
+            .chain(self.headers.iter().filter_map(HeaderRule::table))
     }
 }
 

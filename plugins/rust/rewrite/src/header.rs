@@ -2,10 +2,13 @@
 
 use std::cell::OnceCell;
 
-use gatepost_plugin::{Content, Error, Session, SessionInfo, Transaction};
+use gatepost_plugin::config::{Captures, Glob};
+use gatepost_plugin::{Content, Error, Host, Session, SessionInfo, Transaction};
 use serde::Deserialize;
 
-use crate::pattern::{Captures, Glob, Pattern, check_references, fill};
+use crate::config::Action;
+use crate::mailboxes::map_addresses;
+use crate::pattern::{Pattern, Target, check_references, fill};
 
 /// One rule, with its conditions.
 #[derive(Debug, Deserialize)]
@@ -32,6 +35,14 @@ enum Edit {
         value: String,
     },
     Remove,
+    /// The addresses in it, by a pattern or by a table.
+    Map(Map),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Map {
+    Rule(Pattern, Target),
+    Table(String),
 }
 
 #[derive(Deserialize)]
@@ -41,6 +52,11 @@ struct RawRule {
     prepend: Option<String>,
     replace: Option<String>,
     remove: Option<String>,
+    map: Option<String>,
+    #[serde(rename = "match")]
+    pattern: Option<Pattern>,
+    to: Option<Target>,
+    table: Option<String>,
     value: Option<String>,
     #[serde(default)]
     unless_present: bool,
@@ -101,12 +117,17 @@ impl<'a> Facts<'a> {
 
 impl HeaderRule {
     /// Stages the edits; says what was done.
-    pub(crate) fn apply(&self, content: &Content, facts: &Facts) -> Result<Option<String>, Error> {
+    pub(crate) fn apply(
+        &self,
+        host: &Host,
+        content: &Content,
+        facts: &Facts,
+    ) -> Result<Option<String>, Error> {
         if !self.applies(facts) {
             return Ok(None);
         }
         let present = match &self.edit {
-            Edit::Add { unless_present: false, .. } => Vec::new(),
+            Edit::Add { unless_present: false, .. } | Edit::Map(_) => Vec::new(),
             _ => content.header(&self.name),
         };
         let count = match &self.edit {
@@ -123,13 +144,23 @@ impl HeaderRule {
             }
             Edit::Replace { value } => self.replace(content, facts, &present, value)?,
             Edit::Remove => self.remove(content, &present)?,
+            Edit::Map(map) => self.map(host, content, map)?,
         };
         let what = match self.edit {
             Edit::Add { .. } => " added",
             Edit::Replace { .. } => " replaced",
             Edit::Remove => " removed",
+            Edit::Map(_) => " mapped",
         };
         Ok((count > 0).then(|| [&self.name, what].concat()))
+    }
+
+    /// The table that it asks.
+    pub(crate) fn table(&self) -> Option<&str> {
+        match &self.edit {
+            Edit::Map(Map::Table(table)) => Some(table),
+            _ => None,
+        }
     }
 
     fn applies(&self, facts: &Facts) -> bool {
@@ -168,6 +199,30 @@ impl HeaderRule {
         Ok(found.len())
     }
 
+    /// Addresses become others; names, comments and encoded words stay as they are written.
+    fn map(&self, host: &Host, content: &Content, map: &Map) -> Result<usize, Error> {
+        let mut count = 0;
+        for (index, raw) in (0..).zip(content.raw_header(&self.name)) {
+            let raw = String::from_utf8_lossy(&raw).replace(['\r', '\n'], "");
+            let value = raw.split_once(':').map_or("", |(_, value)| value.trim());
+            let mut fault = None;
+            let mapped = map_addresses(value, |address| {
+                map.of(host, address).unwrap_or_else(|error| {
+                    fault = Some(error);
+                    None
+                })
+            });
+            if let Some(error) = fault {
+                return Err(error);
+            }
+            if let Some(mapped) = mapped {
+                content.replace_header(&self.name, index, &mapped)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     fn found<'a>(&self, present: &'a [String]) -> Vec<(u32, Captures<'a>)> {
         let captures = |value: &'a str| match &self.value_is {
             Some(glob) => glob.captures(value),
@@ -177,20 +232,60 @@ impl HeaderRule {
     }
 }
 
+impl Map {
+    /// The address in the place of this one.
+    fn of(&self, host: &Host, address: &str) -> Result<Option<String>, Error> {
+        let table = match self {
+            Self::Rule(pattern, target) => {
+                return Ok(pattern.captures(address).map(|captures| target.fill(&captures)));
+            }
+            Self::Table(table) => table,
+        };
+        let value = host.lookup(table).match_address(address)?.unwrap_or_default();
+        match Action::from_table(&value, address) {
+            Ok(Action::Become(mut addresses)) if addresses.len() <= 1 => Ok(addresses.pop()),
+            _ => Err(Error::new(
+                ["table ", table, ": the value for ", address, " has to be one address"].concat(),
+            )),
+        }
+    }
+}
+
+impl RawRule {
+    /// `map` has either `match` with `to`, or `table`; no other rule has any of these.
+    fn take_map(&mut self) -> Result<Option<Map>, Error> {
+        let given = (self.pattern.take(), self.to.take(), self.table.take());
+        match (self.map.is_some(), given) {
+            (false, (None, None, None)) => Ok(None),
+            (true, (Some(pattern), Some(to), None)) => {
+                to.fits(pattern.stars())?;
+                Ok(Some(Map::Rule(pattern, to)))
+            }
+            (true, (None, None, Some(table))) => Ok(Some(Map::Table(table))),
+            (true, _) => Err("`map` needs `match` and `to`, or `table`".into()),
+            (false, _) => Err("`match`, `to` and `table` belong to `map`".into()),
+        }
+    }
+}
+
 impl TryFrom<RawRule> for HeaderRule {
     type Error = Error;
 
-    fn try_from(raw: RawRule) -> Result<Self, Error> {
-        let kinds = [&raw.add, &raw.prepend, &raw.replace, &raw.remove];
+    fn try_from(mut raw: RawRule) -> Result<Self, Error> {
+        let map = raw.take_map()?;
+        let kinds = [&raw.add, &raw.prepend, &raw.replace, &raw.remove, &raw.map];
         let mut named = kinds
             .iter()
             .enumerate()
             .filter_map(|(kind, name)| name.as_deref().map(|name| (kind, name)));
         let (Some((kind, name)), None) = (named.next(), named.next()) else {
-            return Err("a header rule needs one of `add`, `prepend`, `replace` and `remove`, with the name of the field".into());
+            return Err("a header rule needs one of `add`, `prepend`, `replace`, `remove` and `map`, with the name of the field".into());
         };
         let name = field_name(name)?;
         let adds = kind < 2;
+        if map.is_some() && (raw.value.is_some() || raw.value_is.is_some()) {
+            return Err("`map` has neither `value` nor `value-is`".into());
+        }
         if adds && raw.value_is.is_some() {
             return Err(
                 "`value-is` belongs to `replace` and `remove`; a new field has no value to compare"
@@ -201,6 +296,7 @@ impl TryFrom<RawRule> for HeaderRule {
             return Err("`unless-present` belongs to `add` and `prepend`".into());
         }
         let edit = match (kind, raw.value) {
+            (4, _) => Edit::Map(map.ok_or("`map` needs `match` and `to`, or `table`")?),
             (3, None) => Edit::Remove,
             (3, Some(_)) => return Err("`remove` has no `value`; choose by `value-is`".into()),
             (_, None) => {

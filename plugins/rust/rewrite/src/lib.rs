@@ -1,10 +1,11 @@
 //! Rewrites recipients, the reverse-path and header fields, and chooses routes, by rules and tables.
 //!
 //! See `README.md` for what is configured. [`config`] holds that, [`pattern`] finds and makes
-//! addresses, [`header`] edits fields, and this file says what happens at which stage.
+//! addresses, [`header`] edits fields, [`mailboxes`] finds the addresses in them, and this file says what happens at which stage.
 
 mod config;
 mod header;
+mod mailboxes;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -95,7 +96,7 @@ impl Plugin for Rewrite {
             done.push(["the reverse-path becomes ", &new].concat());
         }
         for rule in &self.config.headers {
-            done.extend(rule.apply(content, &facts)?);
+            done.extend(rule.apply(host, content, &facts)?);
         }
         Ok(if done.is_empty() {
             Decision::next()

@@ -4,15 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use gatepost_plugin::Error;
-use gatepost_plugin::config::split;
+use gatepost_plugin::config::{Captures, Glob, split};
 use serde::de::{Deserialize, Deserializer, Error as _};
-
-/// A text where each `*` stands for any text, the shortest that fits; case does not matter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Glob {
-    /// What stands between the stars, in lower case.
-    pieces: Vec<String>,
-}
 
 /// A pattern for addresses: `bob@example.org`, `@example.org` for all its users, `bob@` for a user
 /// of any domain, `bob-*@*.example.org`, `postmaster`.
@@ -22,51 +15,9 @@ pub(crate) struct Pattern {
     text: String,
 }
 
-/// What a pattern found: `$0` the whole, `$1` to `$9` the stars.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Captures<'a> {
-    pub(crate) whole: &'a str,
-    stars: Vec<&'a str>,
-}
-
 /// An address to make: `bob@example.org`, `@example.org` to keep the local part, `$1@example.org`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target(String);
-
-impl Glob {
-    pub(crate) fn stars(&self) -> usize {
-        self.pieces.len() - 1
-    }
-
-    /// Each piece is found as early as possible, so that the time is linear for all practical texts
-    /// and bounded by the product of the lengths for all others.
-    pub(crate) fn captures<'a>(&self, text: &'a str) -> Option<Captures<'a>> {
-        let lower = text.to_ascii_lowercase();
-        let (first, rest) = self.pieces.split_first()?;
-        let Some((last, middle)) = rest.split_last() else {
-            return (lower == *first).then(|| Captures { whole: text, stars: Vec::new() });
-        };
-        let mut stars = Vec::with_capacity(rest.len());
-        let mut at = lower.starts_with(first.as_str()).then_some(first.len())?;
-        for piece in middle {
-            let found = at + lower.get(at..)?.find(piece.as_str())?;
-            stars.push(text.get(at..found)?);
-            at = found + piece.len();
-        }
-        let end = lower
-            .len()
-            .checked_sub(last.len())
-            .filter(|end| *end >= at && lower.ends_with(last.as_str()))?;
-        stars.push(text.get(at..end)?);
-        Some(Captures { whole: text, stars })
-    }
-}
-
-impl From<&str> for Glob {
-    fn from(text: &str) -> Self {
-        Self { pieces: text.split('*').map(str::to_ascii_lowercase).collect() }
-    }
-}
 
 impl Pattern {
     pub(crate) fn captures<'a>(&self, address: &'a str) -> Option<Captures<'a>> {
@@ -132,20 +83,6 @@ impl FromStr for Target {
     }
 }
 
-impl<'a> Captures<'a> {
-    /// The whole, without stars.
-    pub(crate) fn of(whole: &'a str) -> Self {
-        Self { whole, stars: Vec::new() }
-    }
-
-    /// The value of `$0` to `$9`.
-    pub(crate) fn get(&self, key: char) -> Option<String> {
-        let number = key.to_digit(10)? as usize;
-        let value = if number == 0 { Some(&self.whole) } else { self.stars.get(number - 1) };
-        value.map(|value| (*value).to_owned())
-    }
-}
-
 /// Puts values in the place of `$` and a character; `$$` is a dollar, and unknown ones stay.
 pub(crate) fn fill(template: &str, value: impl Fn(char) -> Option<String>) -> String {
     let mut filled = String::with_capacity(template.len() + 32);
@@ -197,12 +134,6 @@ macro_rules! from_text {
 
 from_text!(Pattern, Target);
 
-impl<'de> Deserialize<'de> for Glob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::from(String::deserialize(deserializer)?.as_str()))
-    }
-}
-
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -211,28 +142,7 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::{Glob, Pattern, Target, check_references, fill};
-
-    #[test]
-    fn stars_take_the_shortest_that_fits() {
-        check("abc", "ABC", Some(&[]));
-        check("abc", "abcd", None);
-        check("*", "", Some(&[""]));
-        check("*", "any", Some(&["any"]));
-        check("a*", "Abc", Some(&["bc"]));
-        check("*c", "abC", Some(&["ab"]));
-        check("*-*@*", "a-b-c@d", Some(&["a", "b-c", "d"]));
-        check("a*a", "a", None);
-        check("a*a", "aa", Some(&[""]));
-        check("*ab*ab", "ab-ab", Some(&["", "-"]));
-        check("*ü*", "grün", Some(&["gr", "n"]));
-        check("**", "x", Some(&["", "x"]));
-
-        fn check(glob: &str, text: &str, expected: Option<&[&str]>) {
-            let found = Glob::from(glob).captures(text).map(|captures| captures.stars);
-            assert_eq!(found.as_deref(), expected, "{glob} {text}");
-        }
-    }
+    use super::{Pattern, Target, check_references, fill};
 
     #[test]
     fn a_pattern_finds_an_address_and_a_target_makes_one() {

@@ -243,6 +243,35 @@ fn header_rules_add_replace_and_remove() {
 }
 
 #[test]
+fn addresses_in_fields_are_mapped() {
+    check(
+        json!({ "map": "From", "match": "@inside.example", "to": "@example.org" }),
+        "Ann <ann@example.org>",
+    );
+    check(json!({ "map": "from", "table": "canonical" }), "Ann <ann.lee@example.org>");
+    check(
+        json!({ "map": "From", "table": "canonical", "origins": ["submission"] }),
+        "Ann <ann@inside.example>",
+    );
+    check(
+        json!({ "map": "From", "match": "bob@", "to": "@example.org" }),
+        "Ann <ann@inside.example>",
+    );
+
+    fn check(rule: Value, expected: &str) {
+        let world = World::new()
+            .config(json!({ "headers": [&rule] }))
+            .table("canonical", &[("ann@inside.example", "ann.lee@example.org")]);
+        let content = Content::from("From: Ann <ann@inside.example>\n\nx");
+        let transaction = Transaction::from("");
+        let _ = plugin(&world)
+            .data(&world.host(), &Session::from(CLIENT), &transaction, &content)
+            .unwrap();
+        assert_eq!(content.header("From"), [expected], "{rule}");
+    }
+}
+
+#[test]
 fn a_route_comes_from_a_rule_or_a_table() {
     check("bob@example.org", Some("lmtp:/run/dovecot/lmtp"));
     check("bob@a.example", Some("smtp:[192.0.2.1]:25"));
@@ -327,6 +356,17 @@ fn faults_of_header_rules_are_named() {
     check(json!({ "add": "X", "value": "x", "value-is": "y" }), "`value-is` belongs to");
     check(json!({ "remove": "X", "unless-present": true }), "`unless-present` belongs to");
     check(json!({ "add": "X", "value": "a\nb" }), "`value` is one line");
+    check(json!({ "map": "From" }), "`map` needs `match` and `to`, or `table`");
+    check(json!({ "map": "From", "match": "a@", "table": "x" }), "`map` needs `match` and `to`");
+    check(
+        json!({ "add": "X", "value": "x", "table": "x" }),
+        "`match`, `to` and `table` belong to `map`",
+    );
+    check(json!({ "map": "From", "table": "x", "value": "x" }), "`map` has neither `value`");
+    check(
+        json!({ "map": "From", "match": "a@b.example", "to": "$1@c.example" }),
+        "`$1@c.example` asks for $1",
+    );
 
     fn check(rule: Value, expected: &str) {
         let error = fault(json!({ "headers": [rule] }));
@@ -340,14 +380,5 @@ fn fault(config: Value) -> String {
 
 #[test]
 fn the_examples_of_the_readme_are_accepted() {
-    let readme = include_str!("../README.md");
-    let examples: Vec<_> =
-        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let example: Value = toml::from_str(example).unwrap();
-        let plugin = example["plugin"].get(0).unwrap_or(&example["plugin"]);
-        let world = World::new().config(plugin["config"].clone()).table("aliases", &[]);
-        assert!(Rewrite::configure(&world.host()).is_ok(), "{example}");
-    }
+    gatepost_plugin::test::readme_examples::<Rewrite>(include_str!("../README.md"));
 }
