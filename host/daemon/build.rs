@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PLUGINS: [&str; 3] = ["greylist", "dnsbl", "rewrite"];
+const PLUGINS: [&str; 7] =
+    ["greylist", "dnsbl", "rate-limit", "rewrite", "header-rules", "attachments", "rspamd"];
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() {
@@ -97,7 +98,8 @@ fn build(root: &Path, target_dir: &Path) {
 fn list(built: &Path, out: &Path) {
     let mut code = String::from("&[\n");
     for name in PLUGINS {
-        let file = built.join(format!("{name}.wasm"));
+        // Of a library cargo makes a file with its name as Rust writes it.
+        let file = built.join(format!("{}.wasm", name.replace('-', "_")));
         writeln!(code, "    ({name:?}, include_bytes!({file:?}).as_slice()),")
             .expect("a String takes all");
     }

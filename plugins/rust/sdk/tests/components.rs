@@ -11,19 +11,14 @@ use wit_parser::{Resolve, WorldKey};
 #[test]
 fn components_export_their_stages_and_nothing_else() {
     let folder = build();
-    check(&folder, "greylist", &["rcpt", "data"], &["clock", "config", "kv", "log", "lookup"]);
-    check(
-        &folder,
-        "dnsbl",
-        &["connect", "helo", "mail", "rcpt"],
-        &["config", "dns", "log", "lookup"],
-    );
-    check(&folder, "rewrite", &["rcpt", "data", "route"], &["config", "log", "lookup"]);
+    for (name, stages, services) in PLUGINS {
+        check(&folder, name, stages, services);
+    }
 }
 
 fn check(folder: &Path, name: &str, stages: &[&str], services: &[&str]) {
-    let octets =
-        std::fs::read(folder.join(format!("{name}.wasm"))).expect("the component was built");
+    let file = folder.join(format!("{}.wasm", name.replace('-', "_")));
+    let octets = std::fs::read(file).expect("the component was built");
     assert!(octets.len() <= MOST_OCTETS, "{name} has {} octets", octets.len());
     let Ok(DecodedWasm::Component(resolve, world)) = decode(&octets) else {
         panic!("{name} is no component")
@@ -59,7 +54,8 @@ fn build() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--profile", "plugin", "--target", "wasm32-wasip2", "--locked"])
-        .args(["-p", "greylist", "-p", "dnsbl", "-p", "rewrite", "--target-dir"])
+        .args(PLUGINS.iter().flat_map(|(name, ..)| ["-p", name]))
+        .arg("--target-dir")
         .arg(&target)
         .current_dir(root)
         .status()
@@ -68,5 +64,15 @@ fn build() -> PathBuf {
     target.join("wasm32-wasip2/plugin")
 }
 
+/// The name of each, its stages, and the services that it asks.
+const PLUGINS: [(&str, &[&str], &[&str]); 7] = [
+    ("greylist", &["rcpt", "data"], &["clock", "config", "kv", "log", "lookup"]),
+    ("dnsbl", &["connect", "helo", "mail", "rcpt", "data"], &["config", "dns", "log", "lookup"]),
+    ("rate-limit", &["mail", "rcpt"], &["config", "kv", "log", "lookup", "rate-limit"]),
+    ("rewrite", &["rcpt", "data", "route"], &["config", "log", "lookup"]),
+    ("header-rules", &["mail", "rcpt", "data"], &["authentication", "config", "log", "lookup"]),
+    ("attachments", &["data"], &["config", "log"]),
+    ("rspamd", &["data"], &["config", "http", "log"]),
+];
 /// Half of this is the standard library, formatting and reading of the configuration.
 const MOST_OCTETS: usize = 300_000;
