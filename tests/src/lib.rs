@@ -17,6 +17,7 @@ pub mod plugins;
 pub mod postfix;
 pub mod process;
 pub mod python;
+pub mod rspamd;
 pub mod server;
 pub mod setup;
 pub mod sink;
