@@ -40,6 +40,7 @@ use serde::de::{
 
 use crate::Error;
 pub use crate::glob::{Captures, Glob};
+use crate::tree::Node;
 
 /// A set of networks: CIDR notation, or single addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -323,16 +324,8 @@ pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
 
 /// Reads the table; the error begins with the path of the key at fault.
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let text = error.inner().to_string();
-        // The position is one in JSON that the administrator never wrote.
-        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        match error.path().to_string().as_str() {
-            "." => Error::new(text),
-            path => Error::new(["`", path, "`: ", text].concat()),
-        }
-    })
+    let node = Node::parse(json).ok_or("the host's JSON cannot be read")?;
+    T::deserialize(&node).map_err(|fault| Error::new(fault.tell()))
 }
 
 const PRIVATE: [&str; 8] = [

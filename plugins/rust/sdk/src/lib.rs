@@ -44,6 +44,7 @@ mod host;
 mod message;
 mod plugin;
 mod reply;
+mod tree;
 
 #[cfg(target_family = "wasm")]
 mod component;
