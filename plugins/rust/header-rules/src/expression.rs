@@ -160,7 +160,7 @@ impl Test {
                 texts.iter().any(|text| globs.iter().any(|glob| glob.matches(text)))
             }
             (Self::Contains(pieces), Found::Texts(texts)) => texts.iter().any(|text| {
-                let text = text.to_lowercase();
+                let text = text.to_ascii_lowercase();
                 pieces.iter().any(|piece| text.contains(piece.as_str()))
             }),
             (Self::In(list), Found::Texts(texts)) => {

@@ -128,7 +128,7 @@ impl Parser {
             }
             Token::Word(word) if word == "contains" => {
                 self.next += 1;
-                let texts = self.texts()?.iter().map(|text| text.to_lowercase()).collect();
+                let texts = self.texts()?.iter().map(|text| text.to_ascii_lowercase()).collect();
                 (Test::Contains(texts), false)
             }
             Token::Word(word) if word == "in" || word == "not" => {
