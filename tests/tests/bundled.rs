@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use tests::dns::{Dns, Zone};
 use tests::maildir::{contains, header};
+use tests::process::finish;
 use tests::rspamd::Rspamd;
+use tests::server::program;
 use tests::sink::{Behaviour, Sink};
-use tests::{Client, Foreign, Gatepost, Reply, Setup, letter};
+use tests::{Client, Foreign, Gatepost, Reply, Setup, letter, root};
 
 const FROM: &str = "sender@client.example";
 const ALICE: &str = "alice@example.test";
@@ -299,6 +302,21 @@ fn rspamd_decides_about_messages() {
     // Without it, `on-error` decides.
     drop(rspamd);
     check(&give(&mut client, &[ALICE], &letter::plain("off")), 451, "4.3.0");
+}
+
+#[test]
+fn scenarios_of_the_bundled_plugins_hold() {
+    let names = finish(Command::new(program()).args(["plugin", "bundled"]));
+    let names = names.expect_success("plugin bundled").stdout;
+    assert_eq!(names.lines().count(), 7, "{names}");
+    for bundled in names.split_whitespace() {
+        let name = bundled.trim_start_matches("bundled:");
+        let scenarios = root().join("plugins/rust").join(name).join("scenarios");
+        let mut test = Command::new(program());
+        test.args(["plugin", "test", bundled]).arg(&scenarios);
+        let told = finish(&mut test).expect_success(bundled).stdout;
+        assert!(told.contains("all as expected"), "{told}");
+    }
 }
 
 /// docs/readme.txt and docs/invoice.exe, deflated.
