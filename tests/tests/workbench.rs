@@ -200,6 +200,25 @@ fn a_simulation_verifies_the_sender_as_the_server_does() {
     assert!(said.contains("rule authentication") && said.contains("spf=fail"), "{said}");
 }
 
+/// The kit that `new` writes into a Rust project has a manifest of its own, because ours is part of a workspace.
+#[test]
+fn the_kit_in_a_project_wants_what_ours_wants() {
+    let read = |path: &str| -> toml::Table {
+        std::fs::read_to_string(root().join(path)).unwrap().parse().unwrap()
+    };
+    let ours = read("plugins/rust/sdk/Cargo.toml");
+    let workspace = read("Cargo.toml");
+    let theirs = read("plugins/templates/rust/kit/Cargo.toml.in");
+    let wanted = |(name, wanted): (&String, &toml::Value)| {
+        let shared = wanted.get("workspace").is_some();
+        let shared = shared.then(|| workspace["workspace"]["dependencies"][name].clone());
+        (name.clone(), shared.unwrap_or_else(|| wanted.clone()))
+    };
+    let ours: toml::Table = ours["dependencies"].as_table().unwrap().iter().map(wanted).collect();
+    assert_eq!(theirs["dependencies"].as_table().unwrap(), &ours);
+    assert_eq!(theirs["package"]["version"], workspace["workspace"]["package"]["version"]);
+}
+
 #[test]
 fn a_project_of_every_language_can_be_begun_and_says_what_its_tools_are() {
     let folder = tempfile::tempdir().unwrap();

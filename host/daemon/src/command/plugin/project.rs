@@ -8,6 +8,7 @@ use super::template::{self, Template, Values};
 use crate::command::{count, say_error};
 use crate::config::reader::{Fault, Reader, Source};
 use crate::config::table;
+use crate::config::value::ByteSize;
 
 /// The file that says how a project is built.
 pub(super) const FILE: &str = "gatepost-plugin.toml";
@@ -20,6 +21,10 @@ pub(super) struct Project {
     pub(super) language: String,
     /// What comes out, below the folder.
     component: String,
+    /// Linear memory that its runtime needs, where a scenario says nothing about it.
+    pub(super) memory: Option<ByteSize>,
+    /// What its administrator is to choose; for people.
+    isolation: Option<String>,
     pub(super) tools: Vec<Tool>,
     pub(super) steps: Vec<BuildStep>,
 }
@@ -78,6 +83,8 @@ impl Project {
             name: values.name.clone(),
             language: template.language.clone(),
             component: values.fill(&template.component),
+            memory: Some(template.memory),
+            isolation: Some(template.isolation.clone()),
             tools: template
                 .tools
                 .iter()
@@ -117,6 +124,8 @@ impl Project {
             name: root.require("name").unwrap_or_default(),
             language: root.require("language").unwrap_or_default(),
             component: root.require("component").unwrap_or_default(),
+            memory: root.get("memory"),
+            isolation: root.get("isolation"),
             tools: root.tables("tool").into_iter().map(tool).collect(),
             steps: root.tables("build").into_iter().map(build_step).collect(),
         };
@@ -138,6 +147,15 @@ impl Project {
             quoted(&self.language),
             quoted(&self.component),
         );
+        if let Some(memory) = self.memory {
+            text.push_str(&format!("memory = \"{} MiB\"           # of an instance: the limit that scenarios are played with\n", memory.0 >> 20));
+        }
+        if let Some(isolation) = &self.isolation {
+            text.push_str(&format!(
+                "isolation = {}       # what a server is best told\n",
+                quoted(isolation)
+            ));
+        }
         for tool in &self.tools {
             text.push_str(&format!(
                 "\n[[tool]]\nname = {}\nrun = {}\n",

@@ -22,6 +22,8 @@ pub(super) struct Subject {
     pub(super) label: String,
     /// Where its scenarios are, if they are.
     pub(super) scenarios: PathBuf,
+    /// Memory that its runtime needs, by its project.
+    memory: Option<usize>,
 }
 
 impl Subject {
@@ -45,6 +47,7 @@ impl Subject {
                 label: component.display().to_string(),
                 component: Component::File(component),
                 scenarios: path.join("scenarios"),
+                memory: project.memory.and_then(|memory| usize::try_from(memory.0).ok()),
             });
         }
         if !path.is_file() {
@@ -58,6 +61,7 @@ impl Subject {
             label: what.to_owned(),
             component: Component::File(path.to_owned()),
             scenarios,
+            memory: None,
         })
     }
 
@@ -72,6 +76,7 @@ impl Subject {
             component: Component::Bytes(octets, label),
             label: format!("bundled:{name}"),
             scenarios: PathBuf::from("scenarios"),
+            memory: None,
         })
     }
 
@@ -115,6 +120,11 @@ impl Subject {
         config.on_error = table.on_error;
         config.grants = table.grants.clone();
         config.limits = table.limits.clone();
+        if let Some(memory) = self.memory
+            && config.limits.memory == policy::PluginLimits::default().memory
+        {
+            config.limits.memory = memory;
+        }
         // A breaker makes what one step does depend on the steps before.
         config.breaker.failures = 0;
         config

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::project::{BuildStep, Tool, build_step, tool};
 use crate::config::reader::{Reader, Source};
 use crate::config::table;
+use crate::config::value::ByteSize;
 
 /// Path below `plugins/templates`, and octets.
 static TEMPLATES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/templates.rs"));
@@ -25,7 +26,7 @@ pub(super) struct Template {
     pub(super) detect: Vec<String>,
     /// What a build makes.
     pub(super) component: String,
-    pub(super) memory: String,
+    pub(super) memory: ByteSize,
     pub(super) isolation: String,
     pub(super) tools: Vec<Tool>,
     pub(super) steps: Vec<BuildStep>,
@@ -62,7 +63,7 @@ impl Template {
             summary: root.require("summary").unwrap_or_default(),
             detect: root.get_or("detect", Vec::new()),
             component: root.require("component").unwrap_or_default(),
-            memory: root.get_or("memory", "16 MiB".to_owned()),
+            memory: root.get_or("memory", ByteSize(16 << 20)),
             isolation: root.get_or("isolation", "session".to_owned()),
             tools: root.tables("tool").into_iter().map(tool).collect(),
             steps: root.tables("build").into_iter().map(build_step).collect(),
@@ -143,7 +144,7 @@ impl Values {
             ("{{ident}}", ident),
             ("{{Name}}", camel),
             ("{{version}}", CONTRACT_VERSION.to_owned()),
-            ("{{memory}}", template.memory.clone()),
+            ("{{memory}}", format!("{} MiB", template.memory.0 >> 20)),
             ("{{isolation}}", template.isolation.clone()),
         ];
         let component = replace(&template.component, &pairs);
