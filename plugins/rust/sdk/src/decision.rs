@@ -184,10 +184,9 @@ impl Decision<AuthVerdict> {
 }
 
 impl Decision<DeliverVerdict> {
-    /// Into this folder of the mailbox: `Junk`, `Lists/wasm`.
-    pub fn file(folder: impl Into<String>) -> Self {
-        let place = Place { folder: folder.into(), is_seen: false, is_flagged: false };
-        Self::from(DeliverVerdict::File(place))
+    /// Into this place of the mailbox: `"Junk"`, or `Place::folder("Lists/wasm").seen()`.
+    pub fn file(place: impl Into<Place>) -> Self {
+        Self::from(DeliverVerdict::File(place.into()))
     }
 
     /// Not into this mailbox but on to these addresses.

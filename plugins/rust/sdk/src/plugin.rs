@@ -12,6 +12,77 @@ use crate::{
 /// Implement the methods that you need and name the same stages in [`export!`](crate::export!);
 /// a method that is not named there is never called. A stage that returns an [`Error`] has no
 /// effect at all, and the administrator's `on-error` decides in its place.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gatepost_plugin::test::{Content, Session, Transaction, World};
+/// use gatepost_plugin::{
+///     AttemptResult, DataVerdict, Decision, DeliverVerdict, Error, Host, OutcomeVerdict, Plugin,
+///     Recipient,
+/// };
+///
+/// /// Marks mail of lists, files it, and tries it without haste.
+/// struct Lists;
+///
+/// impl Plugin for Lists {
+///     fn configure(_: &Host) -> Result<Self, Error> {
+///         Ok(Self)
+///     }
+///
+///     fn data(
+///         &self,
+///         _: &Host,
+///         _: &Session,
+///         mail: &Transaction,
+///         content: &Content,
+///     ) -> Result<Decision<DataVerdict>, Error> {
+///         if let Some(list) = content.header("List-Id").first() {
+///             // What a later stage has to know goes into a note: this instance may be gone by then.
+///             mail.set_note("list", Some(list))?;
+///             mail.add_tag("list")?;
+///         }
+///         Ok(Decision::next())
+///     }
+///
+///     fn deliver(
+///         &self,
+///         _: &Host,
+///         mail: &Transaction,
+///         _: &Recipient,
+///         _: &Content,
+///     ) -> Result<Decision<DeliverVerdict>, Error> {
+///         Ok(mail.note("list").map_or_else(Decision::next, |_| Decision::file("Lists")))
+///     }
+///
+///     fn outcome(
+///         &self,
+///         _: &Host,
+///         mail: &Transaction,
+///         _: &Recipient,
+///         _: &str,
+///         result: &AttemptResult,
+///     ) -> Result<Decision<OutcomeVerdict>, Error> {
+///         match (mail.note("list"), result) {
+///             (Some(_), AttemptResult::Deferred(_)) => {
+///                 Ok(Decision::retry_in(Duration::from_secs(3600)))
+///             }
+///             _ => Ok(Decision::next()),
+///         }
+///     }
+/// }
+///
+/// gatepost_plugin::export!(Lists: data, deliver, outcome);
+///
+/// let host = World::new().host();
+/// let plugin = Lists::configure(&host).unwrap();
+/// let mail = Transaction::from("list@example.net").to("bob@example.org");
+/// let content = Content::from("List-Id: <wasm.example.net>\n\nhello");
+/// plugin.data(&host, &Session::from("192.0.2.1"), &mail, &content).unwrap();
+/// assert_eq!(mail.tags(), ["list"]);
+/// let filed = plugin.deliver(&host, &mail, &mail.recipients()[0], &content).unwrap();
+/// assert_eq!(filed, Decision::file("Lists"));
+/// ```
 pub trait Plugin: Sized + 'static {
     /// Called once for each new instance, before any stage; the first time when the plugin is
     /// loaded. An error keeps this version from going live, and its text goes to the administrator:
