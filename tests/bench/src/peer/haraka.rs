@@ -44,7 +44,9 @@ pub(super) fn script(place: &Place<'_>) -> Result<String> {
     write("host_list", "")?;
     write("me", "haraka.bench.test\n")?;
     write("loglevel", "WARN\n")?;
-    write("connection.ini", "[max]\nbytes=100000000\nmime_parts=1000\n")?;
+    // Its own settings, which it does not look for when there is a folder of ours.
+    let package = place.workshop.folder.join("peers/haraka/node_modules/Haraka");
+    fs::copy(package.join("config/connection.ini"), config.join("connection.ini"))?;
     write(
         "outbound.ini",
         "disabled=HOLD\nconcurrency_max=100\nenable_tls=false\nlocal_mx_ok=true\n"
@@ -61,7 +63,7 @@ pub(super) fn script(place: &Place<'_>) -> Result<String> {
         }
     }
     write("plugins", &list)?;
-    let haraka = place.workshop.folder.join("peers/haraka/node_modules/Haraka/bin/haraka");
+    let haraka = package.join("bin/haraka");
     run("test", &["-e", &haraka.display().to_string()], Path::new("/"))?;
     Ok(format!("exec node {} -c {}", haraka.display(), place.folder.display()))
 }
