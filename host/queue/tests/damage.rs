@@ -194,3 +194,33 @@ async fn a_slow_destination_with_a_thousand_messages_delays_nobody() {
     assert_eq!(slow[0].content().unwrap().read(0, 9).unwrap(), &HEAD.as_bytes()[..9]);
     drop(slow);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_condition_says_what_is_wrong_and_what_to_do() {
+    let (disk, clock) = (SimulatedDisk::new(), TestClock::new());
+    let (queue, _) = open(&disk, &clock).await;
+    send(&queue, 1, &["a@one.test"], b"x").await.unwrap();
+    let condition = queue.condition().await;
+    assert!(condition.is_well() && condition.messages == 1, "{condition:?}");
+    disk.set_fault(disk.operations() + 1, Fault::RefuseAll);
+    send(&queue, 2, &["a@one.test"], b"x").await.unwrap_err();
+    let condition = queue.condition().await;
+    assert!(condition.broken.is_some() && !condition.is_well(), "{condition:?}");
+    let (fault, advice) = &condition.faults()[0];
+    assert!(fault.starts_with("no mail is accepted or delivered: two flushes in a row failed"));
+    assert!(advice.contains("the server goes on"), "{advice}");
+    disk.heal();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    send(&queue, 3, &["a@one.test"], b"x").await.expect("it goes on by itself");
+    assert!(queue.condition().await.is_well());
+    // What a start sets aside is shown until somebody has looked at it.
+    queue.shutdown().await;
+    let left = disk.crash(0);
+    let segments = left.files().into_iter().map(|(name, _)| name);
+    let segment = segments.filter(|name| name.ends_with(".seg")).max().unwrap();
+    left.flip(&segment, 300);
+    let (queue, recovery) = open(&left, &clock).await;
+    let condition = queue.condition().await;
+    assert_eq!((recovery.corrupt, recovery.torn, condition.set_aside_count), (1, false, 1));
+    assert!(condition.faults()[0].0.contains("1 file of what was damaged"), "{condition:?}");
+}
