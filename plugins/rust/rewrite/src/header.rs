@@ -121,7 +121,7 @@ impl HeaderRule {
         &self,
         host: &Host,
         content: &Content,
-        facts: &Facts,
+        facts: &Facts<'_>,
     ) -> Result<Option<String>, Error> {
         if !self.applies(facts) {
             return Ok(None);
@@ -163,7 +163,7 @@ impl HeaderRule {
         }
     }
 
-    fn applies(&self, facts: &Facts) -> bool {
+    fn applies(&self, facts: &Facts<'_>) -> bool {
         let sender =
             |pattern: &Pattern| pattern.captures(facts.sender().unwrap_or_default()).is_some();
         (self.origins.is_empty() || self.origins.contains(&facts.info().origin))
@@ -176,7 +176,7 @@ impl HeaderRule {
     fn replace(
         &self,
         content: &Content,
-        facts: &Facts,
+        facts: &Facts<'_>,
         present: &[String],
         template: &str,
     ) -> Result<usize, Error> {
