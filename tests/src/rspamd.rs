@@ -45,6 +45,8 @@ impl Rspamd {
                 "dns { nameserver = [\"127.0.0.1:1\"]; timeout = 0.1s; retransmits = 1; }\n"
                     .to_owned(),
             ),
+            // An action of the administrator's own, which no score reaches.
+            ("local.d/actions.conf", "discard = 1000;\n".to_owned()),
             ("rspamd.local.lua", WISHES.to_owned()),
         ];
         for (name, text) in files {
