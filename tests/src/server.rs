@@ -138,9 +138,16 @@ impl Gatepost {
     /// Starts again in the same folder, and doesn't wait until it is ready.
     pub fn begin(&mut self) {
         self.process.kill();
+        self.wait_for_spool();
         // The old log has a ready line, too.
         let _ = std::fs::rename(self.folder().join("log"), self.folder().join("log.old"));
         self.process = spawn(self.folder.path(), &self.wrapper);
+    }
+
+    /// What ran behind a wrapper, or is being traced, may hold its lock for a moment longer than its parent lives.
+    fn wait_for_spool(&self) {
+        let Ok(lock) = std::fs::File::open(self.folder().join("var/queue/lock")) else { return };
+        eventually("the spool of a server that was killed", || lock.try_lock().ok());
     }
 
     /// How it ended, if it did.

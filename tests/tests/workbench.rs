@@ -94,7 +94,11 @@ fn a_check_tells_stages_size_and_the_grants_that_a_component_needs() {
     std::fs::write(folder.path().join("odd.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let found = gatepost(folder.path(), &["plugin", "check", "odd.wasm"]);
     assert!(!found.status.success());
-    assert!(found.stderr.contains("odd.wasm: it is no component"), "{}", found.stderr);
+    assert!(
+        found.stderr.contains("odd.wasm: this is a core module, not a component"),
+        "{}",
+        found.stderr
+    );
 }
 
 #[test]

@@ -50,28 +50,30 @@ impl Source {
         Ok(Content { pieces })
     }
 
-    /// Reads the content and compares its checksums.
+    /// Reads the content and compares its checksums. What cannot be read is not damaged: the disk may be well again soon.
     pub(crate) fn verify(&self, message: &Message) -> Result<(), Error> {
         let damaged = || Error::Damaged { what: format!("the content of {}", message.id) };
+        let unread = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => damaged(),
+            _ => Error::disk("read", self.disk.name(&message.id.to_string()))(error),
+        };
         let content = match self.open(message) {
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged());
             }
             other => other?,
         };
-        let found = content.pieces[0].checksum().map_err(|_| damaged())?;
-        let whole = content
-            .pieces
-            .iter()
-            .all(|piece| piece.file.len().is_ok_and(|len| len >= piece.offset + piece.len));
-        let body = match (message.content.large_crc, content.pieces.get(1)) {
-            (Some(crc), Some(body)) if whole => {
-                let file = Piece { offset: 0, len: body.offset + body.len, ..body.clone() };
-                file.checksum().map_err(|_| damaged())? == crc
+        for piece in &content.pieces {
+            if piece.file.len().map_err(unread)? < piece.offset + piece.len {
+                return Err(damaged());
             }
-            _ => true,
-        };
-        if found == message.content.crc && whole && body { Ok(()) } else { Err(damaged()) }
+        }
+        let mut is_whole = content.pieces[0].checksum().map_err(unread)? == message.content.crc;
+        if let (Some(crc), Some(body)) = (message.content.large_crc, content.pieces.get(1)) {
+            let file = Piece { offset: 0, len: body.offset + body.len, ..body.clone() };
+            is_whole &= file.checksum().map_err(unread)? == crc;
+        }
+        if is_whole { Ok(()) } else { Err(damaged()) }
     }
 }
 
@@ -148,4 +150,70 @@ pub(crate) fn record_path(id: Id) -> String {
 pub(crate) fn deferred_dir(id: Id) -> String {
     let name = id.to_string();
     format!("deferred/{}", name[name.len() - 2..].to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    /// A file whose length, or whose octets, cannot be had at the moment.
+    #[derive(Debug)]
+    struct Sick {
+        len: Result<u64, io::ErrorKind>,
+        octets: Result<&'static [u8], io::ErrorKind>,
+    }
+
+    impl File for Sick {
+        fn len(&self) -> io::Result<u64> {
+            self.len.map_err(Into::into)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            let octets = self.octets?;
+            let rest = octets.get(usize::try_from(offset).unwrap_or(usize::MAX)..);
+            let rest = rest.unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+
+        fn write_at(&self, _: u64, _: &[&[u8]]) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[track_caller]
+    fn check(file: Sick, damaged: Option<bool>) {
+        let json = format!(
+            r#"{{"id":"01HZZZZZZZ0000AB","reverse_path":"a@b.test","recipients":[],"received":1800000000000,"size":3,
+                "content":{{"head":1,"body":2,"crc":{}}}}}"#,
+            crc32c::crc32c(b"abc")
+        );
+        let message = crate::store::parse_message(json.as_bytes()).expect("a message");
+        let place = ContentPlace::Log { file: Arc::new(file), segment: 1, offset: 0 };
+        let source = Source { disk: Arc::new(SimulatedDisk::new()), place };
+        let found = match source.verify(&message) {
+            Ok(()) => None,
+            Err(error) => Some(matches!(error, Error::Damaged { .. })),
+        };
+        assert_eq!(found, damaged);
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_is_not_taken_for_damaged() {
+        check(Sick { len: Ok(3), octets: Ok(b"abc") }, None);
+        check(Sick { len: Ok(3), octets: Ok(b"abd") }, Some(true));
+        check(Sick { len: Ok(2), octets: Ok(b"ab") }, Some(true));
+        check(Sick { len: Err(io::ErrorKind::Other), octets: Ok(b"abc") }, Some(false));
+        check(Sick { len: Ok(3), octets: Err(io::ErrorKind::Other) }, Some(false));
+    }
 }

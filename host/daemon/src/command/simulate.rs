@@ -71,6 +71,9 @@ impl Simulate {
         if !config.folder("login-secret").exists() {
             config.data = elsewhere.path().to_owned();
         }
+        if let Some(srs) = config.srs.as_mut().filter(|srs| !srs.file.exists()) {
+            srs.file = elsewhere.path().join("srs-secrets");
+        }
         let mut script = self.scenario()?;
         if self.offline && script.given.dns.is_none() {
             script.given.dns = Some(String::new());

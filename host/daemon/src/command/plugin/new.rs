@@ -22,7 +22,7 @@ impl New {
     pub(super) fn run(self) -> Result<()> {
         let Some(template) = template::find(&self.lang) else {
             let languages =
-                template::all().map(|one| format!("  {:<12}{}", one.language, one.summary));
+                template::all().map(|one| format!("  {:<15} {}", one.language, one.summary));
             let languages: Vec<String> = languages.collect();
             if self.lang == "list" {
                 languages.iter().for_each(|line| say(line));
