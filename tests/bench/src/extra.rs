@@ -36,6 +36,10 @@ pub(crate) fn relay(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(|runtime| runtime.block_on(sink::serve(next, counted)))
     });
+    // Before the server looks for a port of its own, or it takes this one.
+    while std::net::TcpStream::connect(next).is_err() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let subject = Subject::relay(peer, next);
     let folder = suite.fresh(&subject);
     let server = subject.start(suite.workshop, &folder)?;
@@ -209,5 +213,5 @@ pub(crate) const LOAD: Load = Load {
 const QUIET: Duration = Duration::from_millis(200);
 /// For a message that is late.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Memory is looked at when nothing moves any more.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Memory is looked at when nothing moves any more; ours gives plugins' memory back after a second.
+const SETTLE: Duration = Duration::from_secs(3);

@@ -206,7 +206,7 @@ impl Subject {
 impl Running {
     /// Waits for the first 220.
     fn wait(&mut self, began: Instant) -> Result<()> {
-        while began.elapsed() < Duration::from_secs(60) {
+        while began.elapsed() < PATIENCE {
             if let Ok(stream) = TcpStream::connect(self.address) {
                 stream.set_read_timeout(Some(Duration::from_secs(10)))?;
                 let mut greeting = String::new();
@@ -244,3 +244,6 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
     }
     bail!("no port is free")
 }
+
+/// A first start compiles plugins.
+const PATIENCE: Duration = Duration::from_secs(180);
