@@ -80,10 +80,12 @@ struct Row {
 
 impl Project {
     fn begin(language: &str, folder: &Path) -> Self {
-        let project = Self { language: language.to_owned(), folder: folder.join(language) };
+        let folder = folder.join(language);
+        std::fs::create_dir(&folder).unwrap();
         let mut new = gatepost(&["new", "recipient-policy", "--lang", language]);
-        finish(new.current_dir(folder)).expect_success("plugin new");
-        std::fs::rename(folder.join("recipient-policy"), &project.folder).unwrap();
+        finish(new.current_dir(&folder)).expect_success("plugin new");
+        let folder = folder.join("recipient-policy");
+        let project = Self { language: language.to_owned(), folder };
         // What a template can't find in PATH, it wants in its own folder.
         let tools = root().join("target/toolchains");
         let modules = tools.join("node").join("node_modules");
