@@ -93,7 +93,10 @@ impl Project {
             std::os::unix::fs::symlink(modules, project.folder.join("node_modules")).unwrap();
         }
         let adapter = "wasi_snapshot_preview1.reactor.wasm";
-        if ["go", "nim"].contains(&language) && tools.join(adapter).exists() {
+        if language == "lua" && tools.join("lua").exists() {
+            std::os::unix::fs::symlink(tools.join("lua"), project.folder.join("lua")).unwrap();
+        }
+        if ["go", "lua", "nim"].contains(&language) && tools.join(adapter).exists() {
             std::fs::copy(tools.join(adapter), project.folder.join(adapter)).unwrap();
         }
         project
