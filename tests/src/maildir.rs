@@ -31,8 +31,8 @@ pub fn trace(message: &[u8]) -> String {
 
 /// The queue's name of the message: the id in the topmost Received field (RFC 5321 §4.4).
 pub fn id(message: &[u8]) -> Option<String> {
-    let trace = trace(message);
-    let mut words = trace.split_whitespace().skip_while(|word| *word != "id").skip(1);
+    let received = header(message, "Received");
+    let mut words = received.first()?.split_whitespace().skip_while(|word| *word != "id").skip(1);
     words.next().map(|word| word.trim_end_matches(';').to_owned())
 }
 

@@ -12,7 +12,7 @@ use tests::process::finish;
 use tests::rspamd::Rspamd;
 use tests::server::program;
 use tests::sink::{Behaviour, Sink};
-use tests::{Client, Foreign, Gatepost, Reply, Setup, letter, root};
+use tests::{Client, Foreign, Gatepost, Reply, Setup, eventually, letter, root};
 
 const FROM: &str = "sender@client.example";
 const ALICE: &str = "alice@example.test";
@@ -298,8 +298,11 @@ fn rspamd_decides_about_messages() {
     {
         assert!(line.contains(told), "{told} is not in {line}");
     }
-    let told = server.command(&["why", &id, "--config", "gatepost.toml"]).stdout;
-    assert!(told.contains("rspamd") && told.contains("score "), "{told}");
+    // The trace is on disk a moment after the reply.
+    eventually("the trace of the message", || {
+        let told = server.command(&["why", &id, "--config", "gatepost.toml"]).stdout;
+        (told.contains("rspamd") && told.contains("score ")).then_some(())
+    });
 
     // Without it, `on-error` decides.
     drop(rspamd);
