@@ -41,16 +41,21 @@ fn give(client: &mut Client, from: &str, count: usize) {
     }
 }
 
+/// The refusal of MAIL once the messages before it are counted: that is a moment after their receipts.
+fn refusal(client: &mut Client, sender: &str) -> String {
+    eventually("a refusal", || Some(mail(client, sender)).filter(|reply| reply.starts_with("452")))
+}
+
 #[test]
 fn a_full_queue_refuses_mail_until_a_tenth_is_gone() {
     let server = hole("[queue]\nmax-messages = 20\nmax-messages-per-sender = 10");
     let mut client = server.session();
     give(&mut client, "one@client.test", 10);
-    let own = mail(&mut client, "one@client.test");
+    let own = refusal(&mut client, "one@client.test");
     assert!(own.starts_with("452 4.3.1 Too many of your messages"), "{own}");
     assert!(mail(&mut client, "two@client.test").starts_with("250"), "others go on");
     give(&mut client, "two@client.test", 10);
-    let full = mail(&mut client, "three@client.test");
+    let full = refusal(&mut client, "three@client.test");
     assert!(full.starts_with("452 4.3.1 Insufficient"), "{full}");
     server.queue(&["remove", "--sender", "one@client.test", "--limit", "2"]);
     assert!(mail(&mut client, "three@client.test").starts_with("452"), "18 of 20");
