@@ -59,18 +59,6 @@ pub(crate) fn octets(value: &Value) -> Vec<u8> {
     }
 }
 
-/// Bare LF becomes CRLF.
-pub(crate) fn with_crlf(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.len() + content.len() / 30);
-    for (index, octet) in content.iter().enumerate() {
-        if *octet == b'\n' && (index == 0 || content[index - 1] != b'\r') {
-            out.push(b'\r');
-        }
-        out.push(*octet);
-    }
-    out
-}
-
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

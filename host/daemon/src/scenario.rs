@@ -234,20 +234,6 @@ impl Visit {
             )
             .into_bytes()
         });
-        with_crlf(&content)
+        message::with_crlf(&content)
     }
-}
-
-/// Text of this machine has its own line ends; mail has CRLF (RFC 5321 §2.3.8).
-fn with_crlf(content: &[u8]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(content.len() + content.len() / 32);
-    let mut last = 0;
-    for &octet in content {
-        if octet == b'\n' && last != b'\r' {
-            lines.push(b'\r');
-        }
-        lines.push(octet);
-        last = octet;
-    }
-    lines
 }

@@ -112,7 +112,7 @@ impl Conversation {
         if last.is_positive() {
             let mut octets = Vec::with_capacity(content.len() + 1024);
             let mut encoder = DataEncoder::default();
-            encoder.encode(&with_crlf(&content), &mut octets);
+            encoder.encode(&message::with_crlf(&content), &mut octets);
             encoder.finish(&mut octets);
             self.stream.write_all(&octets).await?;
             last = self.reply().await?;
@@ -143,18 +143,4 @@ impl Conversation {
             }
         }
     }
-}
-
-/// Text of this machine has its own line ends; mail has CRLF (RFC 5321 §2.3.8).
-fn with_crlf(content: &[u8]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(content.len() + content.len() / 32);
-    let mut last = 0;
-    for &octet in content {
-        if octet == b'\n' && last != b'\r' {
-            lines.push(b'\r');
-        }
-        lines.push(octet);
-        last = octet;
-    }
-    lines
 }

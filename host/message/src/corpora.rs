@@ -61,7 +61,7 @@ fn real_messages_pass_octet_for_octet() {
         let mut parts = 0;
         for path in &paths {
             let content = fs::read(path).unwrap();
-            for content in [content.clone(), with_crlf(&content)] {
+            for content in [content.clone(), crate::with_crlf(&content)] {
                 for chunk in [1, 7, 4096] {
                     let header = watched(&content, chunk);
                     let composed = compose(&header, &[]);
@@ -99,17 +99,6 @@ fn every_leaf_can_be_read(content: &[u8]) -> usize {
         assert_eq!(decoded.len() as u64, part.size);
     }
     parts.list().len()
-}
-
-fn with_crlf(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.len() + content.len() / 30);
-    for (index, octet) in content.iter().enumerate() {
-        if *octet == b'\n' && (index == 0 || content[index - 1] != b'\r') {
-            out.push(b'\r');
-        }
-        out.push(*octet);
-    }
-    out
 }
 
 #[test]

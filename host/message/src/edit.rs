@@ -212,7 +212,7 @@ impl Edit {
 
     /// Another body. Its line ends become CRLF (RFC 5321 §2.3.8), and it gets one at its end if it has none.
     pub fn body(octets: impl Into<Bytes>) -> Self {
-        Self::Body(with_crlf(octets.into()))
+        Self::Body(canonical(octets.into()))
     }
 
     /// What it changes, in a few words, for logs and traces. The body itself is not shown.
@@ -328,7 +328,7 @@ fn check_name(name: &str) -> Result<(), EditError> {
 }
 
 /// Bare CR and bare LF become CRLF, and so does the end. A body in that form already is not copied.
-fn with_crlf(body: Bytes) -> Bytes {
+fn canonical(body: Bytes) -> Bytes {
     let is_canonical = body.iter().enumerate().all(|(at, octet)| match octet {
         b'\r' => body.get(at + 1) == Some(&b'\n'),
         b'\n' => at > 0 && body[at - 1] == b'\r',

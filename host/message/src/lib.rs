@@ -14,6 +14,7 @@ mod edit;
 mod fold;
 mod header;
 mod id;
+mod line_end;
 pub mod mime;
 #[cfg(test)]
 mod mutations;
@@ -26,6 +27,7 @@ mod watch;
 pub use edit::{Body, Composed, Edit, EditError, Edits, NewField, compose};
 pub use header::{Field, Header};
 pub use id::{Id, IdError};
+pub use line_end::with_crlf;
 pub use octets::Octets;
 pub use trace::is_trace_field;
 pub use watch::{Defect, Limits, Watch};

@@ -221,16 +221,7 @@ impl Summary {
     pub(crate) fn of(message: &Message, active: bool) -> Self {
         let waiting = || message.recipients.iter().filter(|recipient| !recipient.state.is_final());
         let latest = waiting().max_by_key(|recipient| recipient.last_attempt);
-        let held = waiting().find_map(|recipient| match &recipient.state {
-            RecipientState::Held(name) => Some(name.clone()),
-            RecipientState::Pending
-            | RecipientState::Delivered
-            | RecipientState::Relayed { .. }
-            | RecipientState::Expanded
-            | RecipientState::Failed
-            | RecipientState::Expired
-            | RecipientState::Discarded => None,
-        });
+        let held = waiting().find_map(|recipient| recipient.state.hold().map(str::to_owned));
         Self {
             id: message.id,
             sender: message.reverse_path.clone(),

@@ -348,6 +348,11 @@ impl RecipientState {
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Pending | Self::Held(_))
     }
+
+    /// The name of the hold that keeps it, if one does.
+    pub fn hold(&self) -> Option<&str> {
+        if let Self::Held(name) = self { Some(name) } else { None }
+    }
 }
 
 /// The result of an attempt for one recipient.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::{Edit, Header, Octets};
 use serde_json::Value;
 
-use super::{World, at, json, list, runtime, suite, text, with_crlf};
+use super::{World, at, json, list, runtime, suite, text};
 use crate::arc::{Sealing, verify};
 use crate::key::tests::small;
 use crate::limits::Limits;
@@ -22,7 +22,7 @@ fn the_suite_of_validation_is_met() {
         let world = World::of_keys(&scenario["dns"]);
         for case in list(&scenario["tests"]) {
             cases += 1;
-            let content = with_crlf(text(case, "message").as_bytes());
+            let content = message::with_crlf(text(case, "message").as_bytes());
             let found = validated(content, &world);
             let wanted = text(case, "cv");
             if !wanted.is_empty() && ArcResult::parse(wanted) != Some(found.result) {
@@ -69,7 +69,7 @@ fn the_suite_of_sealing_is_met() {
 
 /// Seals a message of the suite and compares the tags as its own runner does: as sets, without white space.
 fn sealing_fault(sealing: &Sealing, case: &Value, world: &World) -> Option<String> {
-    let content = with_crlf(text(case, "message").as_bytes());
+    let content = message::with_crlf(text(case, "message").as_bytes());
     let header = Header::parse(content.clone());
     let ours = text(case, "srv-id");
     // The suite says what validation came to in the message's own Authentication-Results.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use message::{Header, Octets};
 use serde_json::Value;
 
-use super::{World, at, json, list, runtime, suite, text, with_crlf};
+use super::{World, at, json, list, runtime, suite, text};
 use crate::canonical::{Body, Form};
 use crate::dkim::{PrivateKey, Signer, verify};
 use crate::key::tests::small;
@@ -35,7 +35,7 @@ fn the_suites_of_verification_are_met() {
 
 fn fault(folder: &Path, case: &Value) -> Option<String> {
     let content = fs::read(folder.join(text(case, "file"))).unwrap();
-    let content = if text(case, "eol") == "lf" { with_crlf(&content) } else { content };
+    let content = if text(case, "eol") == "lf" { message::with_crlf(&content) } else { content };
     let dns = match case["dns"].as_str() {
         Some(file) => json(&folder.join(file)),
         None => case["dns"].clone(),
@@ -82,11 +82,11 @@ fn canonical_forms_are_met() {
     for entry in fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let Some(number) = name.strip_prefix("email.") else { continue };
-        let content = with_crlf(&fs::read(folder.join(&name)).unwrap());
+        let content = message::with_crlf(&fs::read(folder.join(&name)).unwrap());
         for form in [Form::Simple, Form::Relaxed] {
             cases += 1;
             let file = format!("{}.expected.{number}", form.as_str());
-            let expected = with_crlf(&fs::read(folder.join(&file)).unwrap());
+            let expected = message::with_crlf(&fs::read(folder.join(&file)).unwrap());
             let found = canonical(form, &content);
             if found != expected {
                 faults.push(format!(
@@ -130,7 +130,7 @@ fn canonical(form: Form, content: &[u8]) -> Vec<u8> {
 fn what_is_signed_with_the_keys_of_dkimpy_verifies() {
     let Some(folder) = suite("dkim-dkimpy") else { return };
     let read = |name: &str| fs::read_to_string(folder.join("keys").join(name)).unwrap();
-    let message = with_crlf(&fs::read(folder.join("messages/test.message")).unwrap());
+    let message = message::with_crlf(&fs::read(folder.join("messages/test.message")).unwrap());
     let seed = |name: &str| {
         use base64::Engine;
         let seed = base64::engine::general_purpose::STANDARD.decode(read(name).trim()).unwrap();

@@ -25,7 +25,7 @@ use net::{Kind, Record};
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-use super::{World, json, list, runtime, suite, text, with_crlf};
+use super::{World, json, list, runtime, suite, text};
 
 /// A suite, what mail-auth alone meets of it, and what it has.
 type Count = (&'static str, usize, usize);
@@ -111,7 +111,7 @@ fn dkim() -> Vec<Count> {
 
 fn is_verified(folder: &Path, case: &Value) -> bool {
     let content = fs::read(folder.join(text(case, "file"))).unwrap();
-    let content = if text(case, "eol") == "lf" { with_crlf(&content) } else { content };
+    let content = if text(case, "eol") == "lf" { message::with_crlf(&content) } else { content };
     let dns = match case["dns"].as_str() {
         Some(file) => json(&folder.join(file)),
         None => case["dns"].clone(),
@@ -147,13 +147,13 @@ fn canonical_forms() -> Vec<Count> {
     for entry in fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let Some(number) = name.strip_prefix("email.") else { continue };
-        let content = with_crlf(&fs::read(folder.join(&name)).unwrap());
+        let content = message::with_crlf(&fs::read(folder.join(&name)).unwrap());
         for (form, word) in forms {
             let expected = fs::read(folder.join(format!("{word}.expected.{number}"))).unwrap();
             let (header, body) = canonical(form, &content);
             all += 1;
             let found = [header, b"\r\n".to_vec(), body].concat();
-            met += usize::from(found == with_crlf(&expected));
+            met += usize::from(found == message::with_crlf(&expected));
         }
     }
     let example = json(&folder.join("rfc6376.json"));
@@ -184,7 +184,7 @@ fn arc() -> Vec<Count> {
     let (mut met, mut all) = (0, 0);
     for scenario in list(&json(&folder.join("validation.json"))) {
         for case in list(&scenario["tests"]) {
-            let content = with_crlf(text(case, "message").as_bytes());
+            let content = message::with_crlf(text(case, "message").as_bytes());
             let found = runtime().block_on(async {
                 let library = serve(World::of_keys(&scenario["dns"])).await;
                 let Some(message) = AuthenticatedMessage::parse(&content) else { return "none" };

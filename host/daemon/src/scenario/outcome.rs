@@ -7,7 +7,7 @@ use bytes::Bytes;
 use inbound::Ended;
 use message::{Body, Composed, Header, compose};
 use policy::{NewMail, TraceEntry};
-use queue::{Message, RecipientState};
+use queue::Message;
 use serde_json::{Map, Value as Json, json};
 use smtp::Reply;
 
@@ -154,19 +154,8 @@ pub(crate) fn outcome(told: &Told<'_>) -> Map<String, Json> {
 
 /// The name of the hold, of the message or of a recipient.
 pub(crate) fn hold(message: &Message) -> Option<String> {
-    let of_recipient = || {
-        message.recipients.iter().find_map(|recipient| match &recipient.state {
-            RecipientState::Held(name) => Some(name.clone()),
-            RecipientState::Pending
-            | RecipientState::Delivered
-            | RecipientState::Relayed { .. }
-            | RecipientState::Expanded
-            | RecipientState::Failed
-            | RecipientState::Expired
-            | RecipientState::Discarded => None,
-        })
-    };
-    message.hold.clone().or_else(of_recipient)
+    let of_recipient = || message.recipients.iter().find_map(|recipient| recipient.state.hold());
+    message.hold.as_deref().or_else(of_recipient).map(str::to_owned)
 }
 
 fn result(talk: &Talk, last: Option<&Exchange>) -> &'static str {

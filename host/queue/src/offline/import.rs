@@ -120,7 +120,7 @@ async fn import_one(
         let message = from_plain(plain, id, now);
         let message =
             message.map_err(|what| ImportError::Envelope { path: path.to_owned(), what })?;
-        (message, with_crlf(&content))
+        (message, whole(&content))
     } else {
         return Err(ImportError::NoEnvelope { path: path.to_owned() });
     };
@@ -196,17 +196,9 @@ fn from_plain(plain: &PlainEnvelope, id: Id, now: SystemTime) -> Result<Message,
     Ok(message)
 }
 
-/// RFC 5321 §2.3.8: lines end with CRLF and nothing else; files of this system may have LF.
-fn with_crlf(content: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(content.len() + content.len() / 32);
-    let mut last = 0;
-    for &octet in content {
-        if octet == b'\n' && last != b'\r' {
-            octets.push(b'\r');
-        }
-        octets.push(octet);
-        last = octet;
-    }
+/// A file of this system as mail: it ends with a line, and its header with an empty one.
+fn whole(content: &[u8]) -> Vec<u8> {
+    let mut octets = message::with_crlf(content);
     if !octets.is_empty() && !octets.ends_with(b"\r\n") {
         octets.extend_from_slice(b"\r\n");
     }
@@ -243,7 +235,7 @@ mod tests {
     #[test]
     fn plain_messages_get_the_line_ends_of_mail() {
         let check = |from: &str, to: &str, head: usize| {
-            let found = with_crlf(from.as_bytes());
+            let found = whole(from.as_bytes());
             assert_eq!(String::from_utf8_lossy(&found), to, "{from:?}");
             assert_eq!(head_octets(&found), head, "{from:?}");
         };
