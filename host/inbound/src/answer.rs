@@ -44,13 +44,14 @@ impl Session {
                 self.plain_answer(&ruling)
             }
             Question::Verifier { identity } => self.verifier(&identity),
-            Question::Auth(credentials) => self.auth(credentials).await,
+            // Most of a session's time is spent between commands: what the rare ones need is not kept ready.
+            Question::Auth(credentials) => Box::pin(self.auth(credentials)).await,
             Question::Mail { reverse_path, parameters } => {
                 self.mail(reverse_path, parameters).await
             }
             Question::Rcpt(recipient) => self.rcpt(recipient).await,
             Question::Data => self.data(),
-            Question::Content => content::end_of_data(self).await,
+            Question::Content => Box::pin(content::end_of_data(self)).await,
         }
     }
 

@@ -112,7 +112,7 @@ impl Session {
         stream: Stream,
         peer: Peer,
         phase: watch::Receiver<Phase>,
-    ) -> Self {
+    ) -> Box<Self> {
         let id = house.new_id();
         let facts = policy::SessionFacts {
             id,
@@ -121,7 +121,7 @@ impl Session {
             client: peer.client.unwrap_or(NOWHERE),
             server: peer.server,
         };
-        let mut session = Self {
+        let mut session = Box::new(Self {
             machine: Server::new(entrance.settings()),
             policy: policy::Session::new(house.rooms.policy.current(), facts),
             short: house.pressure.subscribe(),
@@ -144,13 +144,13 @@ impl Session {
             phase,
             until: None,
             waiting_since: Instant::now(),
-        };
+        });
         session.note_tls();
         session
     }
 
     /// Holds the conversation to its end. A bug ends this session and no other.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let span = info_span!("session", session = %self.id, listener = %self.entrance.config.name, peer = %self.peer_name());
         let began = Instant::now();
         async {
@@ -219,17 +219,18 @@ impl Session {
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
         // A client that says nothing for a while between transactions needs no plugins meanwhile.
-        let rest = self.waiting_since + REST;
+        let rest = self.transaction.is_none().then(|| self.policy.rest()).flatten();
+        let is_idle = rest.is_some();
+        let rest = rest.map(|rest| self.waiting_since + rest).filter(|rest| *rest < deadline);
+        let rests = rest.is_some();
         let Self { stream, machine, phase, short, policy, ending, .. } = self;
-        let is_idle = self.transaction.is_none() && policy.holds_instances();
-        let rests = is_idle && rest < deadline;
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
         };
         let appetite = machine.appetite();
         machine.input().reserve(appetite);
         tokio::select! {
-            read = timeout_at(if rests { rest } else { deadline }, stream.read_buf(machine.input())) => match read {
+            read = timeout_at(rest.unwrap_or(deadline), stream.read_buf(machine.input())) => match read {
                 Ok(Ok(0)) => {
                     *ending = "lost";
                     machine.handle_eof();
@@ -457,18 +458,18 @@ pub(crate) fn settings(hostname: &str, listener: &ListenerConfig, users: &Users)
 }
 
 /// Keeps a panic to the future that it came from, and gives its text.
-async fn contain<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
+fn contain<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, String>> {
+    // Not an `async fn`: that would have room for the work twice.
+    AssertUnwindSafe(work).catch_unwind().map(|ended| {
+        ended.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
+        })
     })
 }
 
 /// What the ends of a Unix socket look like to plugins.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// After so long without a command, instances of plugins go back to the pool: to make them again costs less than a
-/// thousandth of this.
-const REST: Duration = Duration::from_secs(1);
 /// For a last reply that nobody may be waiting for.
 const GOODBYE: Duration = Duration::from_secs(5);
 

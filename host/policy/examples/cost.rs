@@ -1,6 +1,7 @@
-//! What plugins cost: `cargo run --release -p policy --example cost [COMPONENT.wasm]`.
+//! What plugins cost: `cargo run --release -p policy --example cost [COMPONENT.wasm [CONFIG.json]]`.
 //!
-//! Prints medians in microseconds. Without an argument it takes the component of `tests/guests`, which the tests build.
+//! Prints medians in microseconds. Without an argument it takes the component of `tests/guests`, which the tests build and
+//! which imports and exports all that there is.
 
 #![expect(
     clippy::print_stdout,
@@ -17,8 +18,8 @@ use bytes::Bytes;
 use message::{Header, Id};
 use policy::trace::{Entry, Journal, JournalConfig};
 use policy::{
-    Chain, Component, ContentView, Host, HostConfig, Origin, PluginConfig, Session, SessionFacts,
-    Stage, TraceEntry, Transaction,
+    Chain, Component, ContentView, DnsGrant, EditGrant, Grants, Host, HostConfig, Origin,
+    PluginConfig, Session, SessionFacts, Stage, TraceEntry, Transaction,
 };
 use smtp::{ForwardPath, MailParameters, RcptParameters, Recipient, ReversePath};
 
@@ -32,13 +33,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let path = std::env::args().nth(1).unwrap_or_else(|| default.into());
     let directory = tempfile::tempdir()?;
+    let settings = std::env::args().nth(2).unwrap_or_else(|| "{}".into());
+    let settings: serde_json::Value = serde_json::from_str(&settings)?;
     let host = Host::new(config(directory.path(), 1000))?;
     for plugins in [1, 4] {
-        let (chain, took) = load(&host, &path, plugins, serde_json::json!({})).await?;
+        let (chain, took) = load(&host, &path, plugins, settings.clone()).await?;
         let size = chain.plugins()[0].size;
         let known = if plugins == 1 { "compiled and loaded" } else { "loaded from the cache" };
         println!("{plugins} plugins of {size} octets, {known} in {took:?}");
         measure(&chain).await?;
+    }
+    if settings != serde_json::json!({}) {
+        return Ok(());
     }
     let acts = serde_json::json!({ "act": { "data": "five-headers" } });
     let (chain, _) = load(&host, &path, 1, acts).await?;
@@ -121,7 +127,14 @@ async fn load(
 ) -> Result<(Arc<Chain>, Duration), Box<dyn std::error::Error>> {
     let configs = (0..plugins).map(|n| {
         let component = Component::File(path.into());
-        PluginConfig { config: config.clone(), ..PluginConfig::new(format!("p{n}"), component) }
+        let grants = Grants {
+            kv: true,
+            dns: DnsGrant::All,
+            edit: EditGrant::ALL.into(),
+            ..Grants::default()
+        };
+        let name = format!("p{n}");
+        PluginConfig { config: config.clone(), grants, ..PluginConfig::new(name, component) }
     });
     let began = Instant::now();
     let chain = host.load(configs.collect()).await.map_err(|faults| format!("{faults:?}"))?;

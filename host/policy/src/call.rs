@@ -97,7 +97,7 @@ impl Question {
 pub(crate) struct Finished {
     pub(crate) instance: Option<Box<Instance>>,
     pub(crate) answer: Result<Decision, Failure>,
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
 }
 
 /// Why a plugin gave no answer.
@@ -113,12 +113,12 @@ impl Failure {
 }
 
 /// Asks a plugin. `instance` is the one of this session, if it has one already.
-pub(crate) async fn ask(
+pub(crate) fn ask(
     core: &Arc<Core>,
     instance: Option<Box<Instance>>,
     question: Question,
-    call: Call,
-) -> Finished {
+    mut call: Box<Call>,
+) -> impl Future<Output = Finished> {
     let core = core.clone();
     let wall = core.limits.wall;
     let owner = core.clone();
@@ -130,16 +130,19 @@ pub(crate) async fn ask(
                 Err(failure) => return Finished { instance: None, answer: Err(failure), call },
             },
         };
-        instance.store.data_mut().begin(call);
+        instance.store.data_mut().swap(&mut call);
+        instance.store.data_mut().begin();
         instance.store.set_epoch_deadline(1);
         let answer = tokio::time::timeout(wall, instance.answer(&core, &question)).await;
         let answer = settle(answer, wall);
-        let call = std::mem::replace(&mut instance.store.data_mut().call, Call::none());
+        instance.store.data_mut().swap(&mut call);
         // Whatever went wrong, the memory of the instance is in no known state.
         let instance = if answer.is_ok() { Some(instance) } else { None };
         Finished { instance, answer, call }
     };
-    owner.services.lanes.run(owner.is_slow(), work).await
+    // It is put into its box here, before anybody waits: who asks has no room for it.
+    let work = Box::pin(work);
+    async move { owner.services.lanes.run(owner.is_slow(), work).await }
 }
 
 fn settle<T>(
@@ -169,7 +172,7 @@ impl Instance {
     async fn make(core: &Arc<Core>) -> Result<Box<Self>, Failure> {
         let (mut instance, registration) = Self::bare(core).await?;
         registration.map_err(|text| Failure(format!("configure: {text}")))?;
-        instance.store.data_mut().call = Call::none();
+        *instance.store.data_mut().call = Call::none();
         Ok(Box::new(instance))
     }
 
@@ -184,7 +187,7 @@ impl Instance {
         store.set_hostcall_fuel(core.limits.host_call_octets);
         store.set_max_component_handles(core.limits.handles);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        store.data_mut().begin(Call::none());
+        store.data_mut().begin();
         store.set_epoch_deadline(1);
         let start = async {
             let instance = core.pre.instantiate_async(&mut store).await?;
@@ -293,7 +296,7 @@ pub(crate) async fn probe(core: &Arc<Core>) -> Result<configure::Registration, V
         registration
             .map_err(|text| vec![format!("configure: {}", crate::imports::log::clean(&text, 1000))])
     };
-    owner.services.lanes.run(true, work).await
+    owner.services.lanes.run(true, Box::pin(work)).await
 }
 
 /// One of the plugin's own places, or one of all.

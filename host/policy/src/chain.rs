@@ -400,6 +400,11 @@ impl Core {
             || self.share.available_permits() < services.slots_of_a_plugin / 4
     }
 
+    /// Whether many sessions have an instance of this plugin.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.services.slots_of_a_plugin.saturating_sub(self.share.available_permits()) > CROWD
+    }
+
     /// Takes a line from what the plugin may log this second.
     pub(crate) fn may_log(&self) -> bool {
         let now = self.services.clock.monotonic();
@@ -452,3 +457,6 @@ impl Bucket {
         true
     }
 }
+
+/// As many instances of a plugin as a busy server of two cores needs at once, and some more.
+const CROWD: usize = 64;

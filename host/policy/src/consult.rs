@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::answer::{Answer, Decision};
 use crate::breaker::{Admission, Change};
@@ -23,7 +24,7 @@ pub(crate) struct Said<V> {
     /// The checked verdict.
     pub(crate) verdict: Result<V, Failure>,
     /// What was lent, with what was staged.
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     /// The entry for the trace, still without edits.
     pub(crate) entry: TraceEntry,
 }
@@ -40,9 +41,14 @@ impl Desk {
             .collect()
     }
 
-    /// Whether there is an instance for this session.
-    pub(crate) fn holds_instances(&self) -> bool {
-        self.instances.iter().any(Option::is_some)
+    /// How long instances are worth their memory while the client says nothing; none if there are none.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        let live = self.chain.cores.iter().zip(&self.instances);
+        let crowded = live.filter(|(_, instance)| instance.is_some());
+        let crowded = crowded.map(|(core, _)| core.is_crowded());
+        crowded
+            .reduce(|one, other| one || other)
+            .map(|crowded| if crowded { SHORT_REST } else { REST })
     }
 
     /// Gives all instances back.
@@ -65,7 +71,7 @@ impl Desk {
         &mut self,
         at: usize,
         question: Question,
-        call: Call,
+        call: Box<Call>,
         check: impl FnOnce(Answer, &Call) -> Result<V, String>,
     ) -> Said<V> {
         let (core, info) = (&self.chain.cores[at], &self.chain.infos[at]);
@@ -165,3 +171,8 @@ fn tell(core: &Core, stage: Stage, admission: Admission, error: &str) {
         tracing::warn!(target: "plugin", plugin, stage, error, "the call failed");
     }
 }
+
+/// After so long without a word, instances go back to the pool: to make them again costs less than a thousandth of this.
+const REST: Duration = Duration::from_secs(1);
+/// The same where many sessions have instances of one plugin. The pool keeps the memory of as many as ever lived at once.
+const SHORT_REST: Duration = Duration::from_millis(50);

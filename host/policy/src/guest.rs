@@ -22,7 +22,8 @@ pub(crate) struct Guest {
     pub(crate) core: Arc<Core>,
     pub(crate) meter: Meter,
     pub(crate) memory: Memory,
-    pub(crate) call: Call,
+    /// In a box, which goes from who asks to the guest and back; while nobody asks, an empty one.
+    pub(crate) call: Box<Call>,
     /// What the guest writes to stdout and stderr.
     pub(crate) output: Output,
 }
@@ -83,21 +84,25 @@ impl Guest {
             core,
             meter: Meter::default(),
             memory,
-            call: Call::none(),
+            call: Box::new(Call::none()),
             output: Output::default(),
         }
     }
 
-    /// Begins a call: all budgets are full again.
-    pub(crate) fn begin(&mut self, call: Call) {
+    /// Takes a call in, and gives it out again: what is here and what is lent change places.
+    pub(crate) fn swap(&mut self, call: &mut Box<Call>) {
+        std::mem::swap(&mut self.call, call);
+    }
+
+    /// Begins to work for the call that is here: all budgets are full again.
+    pub(crate) fn begin(&mut self) {
         let limits = &self.core.limits;
-        let cpu = if call.stage == Stage::Data { limits.cpu_data } else { limits.cpu };
+        let cpu = if self.call.stage == Stage::Data { limits.cpu_data } else { limits.cpu };
         self.meter.cpu = cpu;
         self.meter.cpu_of_call = cpu;
         self.meter.ticked = false;
         self.meter.host_calls = limits.host_calls;
         self.meter.waits = limits.waits;
-        self.call = call;
         self.core.services.ticker.touch();
     }
 

@@ -44,7 +44,8 @@ pub(crate) enum Tick {
     Leave(Duration),
 }
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A call. In a box, because it goes from thread to thread.
+pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Lanes {
     /// Starts the threads: so many for the quick lane, half as many for the other.
@@ -62,12 +63,7 @@ impl Lanes {
     }
 
     /// Runs a call where it belongs: on this thread at first, unless `slow` says that this plugin's calls are long.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        slow: bool,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> T {
-        let mut work: Work<T> = Box::pin(work);
+    pub(crate) async fn run<T: Send + 'static>(&self, slow: bool, mut work: Work<T>) -> T {
         if !slow {
             work = match leg(Place::Asking, work).await {
                 Ok(done) => return done,
@@ -233,12 +229,12 @@ mod tests {
     async fn a_call_is_where_calls_of_its_length_are() {
         let lanes = Lanes::start(2).unwrap();
         let here = std::thread::current().name().unwrap_or("?").to_owned();
-        let places = lanes.run(false, compute(8)).await;
+        let places = lanes.run(false, Box::pin(compute(8))).await;
         let expected: Vec<&str> =
             [&*here; 2].into_iter().chain(["policy-quick"; 1]).chain(["policy-long"; 5]).collect();
         assert_eq!(places, expected);
-        assert_eq!(lanes.run(false, compute(1)).await, [&*here]);
-        assert_eq!(lanes.run(true, compute(1)).await, ["policy-quick"]);
+        assert_eq!(lanes.run(false, Box::pin(compute(1))).await, [&*here]);
+        assert_eq!(lanes.run(true, Box::pin(compute(1))).await, ["policy-quick"]);
     }
 
     #[tokio::test]
@@ -256,7 +252,7 @@ mod tests {
             let _ends = ends;
             compute(u32::MAX).await
         };
-        drop(tokio::time::timeout(TICK * 10, lanes.run(true, endless)).await);
+        drop(tokio::time::timeout(TICK * 10, lanes.run(true, Box::pin(endless))).await);
         assert_eq!(ended.recv().await, Some(()));
     }
 }

@@ -165,12 +165,12 @@ impl Queued {
         let mut trace = Vec::new();
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
-            let call = Call {
+            let call = Box::new(Call {
                 stage,
                 transaction: self.transaction.take(),
                 content: content.clone(),
                 ..Call::none()
-            };
+            });
             let mut said =
                 self.desk.consult(at, question.clone(), call, |answer, _| check(answer)).await;
             self.transaction = said.call.transaction.take();

@@ -183,9 +183,10 @@ impl Session {
         self.desk.memory()
     }
 
-    /// Whether any plugin has memory for this session.
-    pub fn holds_instances(&self) -> bool {
-        self.desk.holds_instances()
+    /// How long instances are worth their memory while the client says nothing between transactions; none if the session
+    /// has none. After that, [`Session::release`].
+    pub fn rest(&self) -> Option<Duration> {
+        self.desk.rest()
     }
 
     /// Gives the instances back; the next stage makes new ones. For a session that is idle between transactions.
@@ -301,15 +302,16 @@ impl Session {
         let mut trace = Vec::new();
         let (mut decision, mut delay) = ((None, None), Duration::ZERO);
         let chain = self.desk.chain.clone();
+        let mut call = Box::new(Call { stage, session: Some(self.lend()), ..Call::none() });
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
-            let call = Call { stage, session: Some(self.lend()), ..Call::none() };
             let check = |answer, _: &Call| check(answer, core);
             let mut said = self.desk.consult(at, question(core), call, check).await;
-            self.state = said.call.session.take();
+            call = said.call;
+            let staged = std::mem::take(&mut call.staged);
             let decided = match said.verdict {
                 Ok(verdict) => {
-                    let done = said.call.staged.commit(self.state.as_deref_mut(), None, &mut 0);
+                    let done = staged.commit(call.session.as_deref_mut(), None, &mut 0);
                     said.entry.edits = settle(core, done, &mut delay);
                     verdict
                 }
@@ -322,6 +324,7 @@ impl Session {
                 break;
             }
         }
+        self.state = call.session.take();
         self.desk.release_if_short();
         self.trace.extend(trace);
         let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
@@ -341,36 +344,30 @@ impl Session {
         if !chain.asks(stage) {
             return Ruling::pass();
         }
-        let empty = Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
-        let mut lent = Box::new(std::mem::replace(transaction, empty));
-        if lent.origin.is_empty() {
-            self.facts.origin.name().clone_into(&mut lent.origin);
+        if transaction.origin.is_empty() {
+            self.facts.origin.name().clone_into(&mut transaction.origin);
         }
+        let empty = Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
+        let mut call = Box::new(Call {
+            stage,
+            session: Some(self.lend()),
+            transaction: Some(Box::new(std::mem::replace(transaction, empty))),
+            content,
+            asked: *asked,
+            staged: Staged::default(),
+        });
         let mut ruling = Ruling::pass();
         for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
         {
-            let question = if stage == Stage::Rcpt {
-                Question::Rcpt { recipient: recipient(&lent.recipients[*asked]) }
-            } else if content.is_some() {
-                Question::Data
-            } else {
-                Question::Mail
-            };
-            let call = Call {
-                stage,
-                session: Some(self.lend()),
-                transaction: Some(lent),
-                content: content.clone(),
-                asked: *asked,
-                staged: Staged::default(),
-            };
-            let mut said = self.desk.consult(at, question, call, judge).await;
-            self.state = said.call.session.take();
-            lent = said.call.transaction.take().expect("a call gives back what it was lent");
-            let mut decided = match said.verdict {
+            call.asked = *asked;
+            let mut said = self.desk.consult(at, question(&call), call, judge).await;
+            call = said.call;
+            let staged = std::mem::take(&mut call.staged);
+            let Call { session, transaction: lent, .. } = &mut *call;
+            let lent = lent.as_deref_mut().expect("a call gives back what it was lent");
+            let decided = match said.verdict {
                 Ok((verdict, each)) => {
-                    let staged = said.call.staged;
-                    let done = staged.commit(self.state.as_deref_mut(), Some(&mut lent), asked);
+                    let done = staged.commit(session.as_deref_mut(), Some(lent), asked);
                     said.entry.edits = settle(core, done, &mut ruling.delay);
                     for (place, verdict) in each {
                         lent.recipients[place].verdict = Some(verdict);
@@ -379,18 +376,7 @@ impl Session {
                 }
                 Err(_) => failed(core.on_error, stage),
             };
-            if stage == Stage::Data
-                && decided.is_none()
-                && !lent.recipients.is_empty()
-                && lent.recipients.iter().all(|recipient| recipient.verdict.is_some())
-            {
-                // Nobody is left about whom the next plugin could say anything.
-                decided = Some(Verdict::Pass);
-            }
-            if stage == Stage::Rcpt && decided.is_none() && *asked >= lent.recipients.len() {
-                // It was taken out by this plugin: there is nothing left to ask the next one about.
-                decided = Some(Verdict::Discard);
-            }
+            let decided = decided.or_else(|| nobody_left(stage, lent, *asked));
             said.entry.reply = decided.as_ref().and_then(reply_text);
             lent.trace.push(said.entry);
             if let Some(verdict) = decided {
@@ -398,7 +384,8 @@ impl Session {
                 break;
             }
         }
-        *transaction = *lent;
+        self.state = call.session.take();
+        *transaction = *call.transaction.take().expect("a call gives back what it was lent");
         self.desk.release_if_short();
         ruling
     }
@@ -427,6 +414,31 @@ impl SessionState {
         };
         Self { id: facts.id, info, client_name: None, notes: BTreeMap::new() }
     }
+}
+
+/// What a stage of a transaction asks.
+fn question(call: &Call) -> Question {
+    match (call.stage, &call.transaction) {
+        (Stage::Rcpt, Some(transaction)) => {
+            Question::Rcpt { recipient: recipient(&transaction.recipients[call.asked]) }
+        }
+        (Stage::Data, _) => Question::Data,
+        _ => Question::Mail,
+    }
+}
+
+/// The verdict where there is nobody left about whom the next plugin could say anything.
+fn nobody_left(stage: Stage, transaction: &Transaction, asked: usize) -> Option<Verdict> {
+    let recipients = &transaction.recipients;
+    if stage == Stage::Data
+        && !recipients.is_empty()
+        && recipients.iter().all(|recipient| recipient.verdict.is_some())
+    {
+        // All of them have their verdicts.
+        return Some(Verdict::Pass);
+    }
+    // The one that was asked about was taken out.
+    (stage == Stage::Rcpt && asked >= recipients.len()).then_some(Verdict::Discard)
 }
 
 /// The verdict in an answer, and what it says about single recipients; those are the ones that the call's own edits leave.
