@@ -224,7 +224,7 @@ impl Visit {
         };
         let (stream, _permit) = match self.permit(&peer) {
             Ok(permit) => (stream, permit),
-            Err(reply) => return self.turn_away(stream, &reply).await,
+            Err(reply) => return Box::pin(self.turn_away(stream, &reply)).await,
         };
         let Some(stream) = self.secure(stream).await else { return };
         let session = Session::new(self.house, self.entrance, stream, peer, self.phase);
@@ -239,8 +239,8 @@ impl Visit {
         if !self.entrance.config.proxy_from.contains(from.ip()) {
             return Some(peer);
         }
-        let header =
-            timeout(self.house.config.limits.proxy_header, proxy::read_header(stream)).await;
+        let patience = self.house.config.limits.proxy_header;
+        let header = Box::pin(timeout(patience, proxy::read_header(stream))).await;
         match header {
             Ok(Ok(Proxied::Client { source, destination })) => {
                 Some(Peer { client: Some(source), server: destination })

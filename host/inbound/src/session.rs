@@ -218,11 +218,9 @@ impl Session {
     /// Waits for the client, the server's end or the deadline, whichever is first.
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
-        // A client that says nothing for a while between transactions needs no plugins meanwhile.
-        let rest = self.transaction.is_none().then(|| self.policy.rest()).flatten();
-        let is_idle = rest.is_some();
-        let rest = rest.map(|rest| self.waiting_since + rest).filter(|rest| *rest < deadline);
+        let rest = self.rest().filter(|rest| *rest < deadline);
         let rests = rest.is_some();
+        let is_idle = self.transaction.is_none() && self.policy.rest().is_some();
         let Self { stream, machine, phase, short, policy, ending, .. } = self;
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
@@ -240,7 +238,10 @@ impl Session {
                     machine.handle_input();
                 }
                 Ok(Err(source)) => return Err(End::Lost(source)),
-                Err(_) if rests => policy.release(),
+                Err(_) if rests => {
+                    policy.release();
+                    machine.rest();
+                }
                 Err(_) if self.until.is_some_and(|until| until <= deadline) => return Err(End::Stopped),
                 Err(_) => {
                     *ending = "timeout";
@@ -258,6 +259,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// When a client that says nothing between transactions needs neither plugins nor buffers any more.
+    fn rest(&self) -> Option<Instant> {
+        if self.transaction.is_some() || self.machine.is_resting() {
+            return None;
+        }
+        Some(self.waiting_since + self.policy.rest().unwrap_or(REST))
     }
 
     /// When the client must have said something whole.
@@ -404,9 +413,9 @@ impl ClientName {
             return Self { task: None, known: None };
         };
         let resolver = house.rooms.resolver.clone();
-        let task =
-            tokio::spawn(async move { resolver.names_of(ip).await.ok()?.into_iter().next() });
-        Self { task: Some(task), known: None }
+        let found = async move { resolver.names_of(ip).await.ok()?.into_iter().next() };
+        // In a box: what is left of a task that ended has the size of its future.
+        Self { task: Some(tokio::spawn(Box::pin(found))), known: None }
     }
 
     /// Does not wait: it is there, or it is not.
@@ -470,6 +479,8 @@ fn contain<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, S
 
 /// What the ends of a Unix socket look like to plugins.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// A client that is there and quick says something within this time.
+const REST: Duration = Duration::from_secs(1);
 /// For a last reply that nobody may be waiting for.
 const GOODBYE: Duration = Duration::from_secs(5);
 

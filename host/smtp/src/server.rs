@@ -134,6 +134,8 @@ pub struct Server {
     /// Replies that are not sent yet.
     replies: Vec<u8>,
     spare: Vec<u8>,
+    /// It gave its buffers back, and nothing came since.
+    resting: bool,
 }
 
 /// Where the session is (RFC 5321 §4.1.4).
@@ -222,6 +224,7 @@ impl Server {
             outputs: VecDeque::new(),
             replies: Vec::new(),
             spare: Vec::new(),
+            resting: false,
             settings,
         };
         server.ask(Question::Connect, Asked::Connect);
@@ -241,6 +244,7 @@ impl Server {
 
     /// There is more in [`Server::input`].
     pub fn handle_input(&mut self) {
+        self.resting = false;
         // It is looked at when an output is asked for. After the end nothing counts.
         if matches!(self.state, State::Closed) {
             self.input.clear();
@@ -316,11 +320,27 @@ impl Server {
     /// for content.
     pub fn appetite(&self) -> usize {
         match self.reading {
+            _ if self.resting => RESTING_OCTETS,
             Reading::Commands | Reading::Auth(_) | Reading::Handshake => COMMAND_OCTETS,
             Reading::Data { .. } | Reading::Chunk { .. } | Reading::RefusedChunk { .. } => {
                 CONTENT_OCTETS
             }
         }
+    }
+
+    /// The client says nothing: gives buffers back that the next command brings again.
+    pub fn rest(&mut self) {
+        if self.input.is_empty() && self.outputs.is_empty() && self.replies.is_empty() {
+            self.input = BytesMut::new();
+            self.outputs = VecDeque::new();
+            (self.replies, self.spare) = (Vec::new(), Vec::new());
+        }
+        self.resting = true;
+    }
+
+    /// Whether it rests.
+    pub fn is_resting(&self) -> bool {
+        self.resting
     }
 
     /// How long the driver waits for input.
@@ -427,6 +447,8 @@ impl Server {
 
 // RFC 5321 §4.5.3.1.4: a command has 512 octets; an envelope that comes in one segment has some.
 const COMMAND_OCTETS: usize = 1024;
+// The beginning of a command; the rest of it is read in a piece of its own.
+const RESTING_OCTETS: usize = 64;
 // A TLS record, and more content than a segment brings.
 const CONTENT_OCTETS: usize = 16 * 1024;
 // A client that sends without reading gets no more memory than this.

@@ -57,7 +57,8 @@ impl ServerTls {
     ) -> Result<Stream, TlsError> {
         let socket = stream.into().into_socket().map_err(|_| TlsError::AlreadyTls)?;
         let handshake = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket);
-        let stream = match tokio::time::timeout(timeout, handshake).await {
+        // In a box: a session is much longer than its handshake, and most have none.
+        let stream = match Box::pin(tokio::time::timeout(timeout, handshake)).await {
             Ok(result) => result.map_err(TlsError::Handshake)?,
             Err(_) => return Err(TlsError::Timeout(timeout)),
         };
