@@ -17,7 +17,7 @@ pub enum Decision {
     Reject,
 }
 
-/// Why a policy is not obeyed (RFC 9990 §3.1.1.8 has words for it).
+/// Why a policy is not obeyed (RFC 9990 §3.1.6 has words for it).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exception {
     /// A mailing list that we know has changed it.
@@ -47,7 +47,7 @@ impl Default for Trust {
 }
 
 impl Exception {
-    /// Its type in an aggregate report (RFC 9990 §3.1.1.8).
+    /// Its type in an aggregate report (RFC 9990 §3.1.6).
     pub fn report_type(&self) -> &'static str {
         match self {
             Self::MailingList(_) => "mailing_list",

@@ -22,7 +22,8 @@ pub use read::ReadError;
 pub use unpack::{Limits, unpack};
 
 use crate::decision::{Decision, Exception};
-use crate::outcome::{Authentication, Dkim, DkimResult, DmarcPolicy, DmarcResult};
+use crate::name;
+use crate::outcome::{Authentication, Dkim, DkimResult, Dmarc, DmarcPolicy, DmarcResult};
 use crate::verify::Discovery;
 
 /// A report of one reporter about one domain and one span of time (RFC 9990 §3.1.1).
@@ -154,12 +155,12 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// What is to be told about a message; nothing where nobody asks for reports. `overruled` names the plugin that had
-    /// another opinion than the author's policy.
+    /// What is to be told about a message; nothing where nobody asks for reports. `overruled` names the plugin that
+    /// decided in the place of the author's policy, and what it had done with the message.
     pub fn new(
         found: &Authentication,
         decision: &Decision,
-        overruled: Option<&str>,
+        overruled: Option<(&str, Disposition)>,
         discovery: Discovery,
     ) -> Option<Self> {
         let dmarc = &found.dmarc;
@@ -197,14 +198,14 @@ impl Discovery {
     }
 }
 
-fn row(found: &Authentication, decision: &Decision, overruled: Option<&str>) -> Row {
+fn row(found: &Authentication, decision: &Decision, overruled: Option<(&str, Disposition)>) -> Row {
     let dmarc = &found.dmarc;
     let passed = dmarc.result == DmarcResult::Pass;
-    let disposition = match decision {
-        Decision::Deliver(_) if passed => Disposition::Pass,
-        Decision::Quarantine if overruled.is_none() => Disposition::Quarantine,
-        Decision::Reject if overruled.is_none() => Disposition::Reject,
-        Decision::Deliver(_) | Decision::Quarantine | Decision::Reject => Disposition::None,
+    let disposition = match wanted(decision) {
+        // What a plugin does with mail of which the policy wants nothing has nothing to do with DMARC.
+        None if passed => Disposition::Pass,
+        None => Disposition::None,
+        Some(wanted) => overruled.map_or(wanted, |(_, done)| done),
     };
     let sender = &found.mail_from;
     Row {
@@ -216,14 +217,27 @@ fn row(found: &Authentication, decision: &Decision, overruled: Option<&str>) -> 
         header_from: dmarc.author_domain.clone(),
         envelope_from: Some(sender.domain.clone()),
         envelope_to: None,
-        dkim: signatures(&found.dkim, &dmarc.author_domain),
+        dkim: signatures(found),
         spf: (!sender.domain.is_empty())
             .then(|| (sender.domain.clone(), sender.result.as_str().to_owned())),
     }
 }
 
+/// What the policy asks for, if it asks for something.
+fn wanted(decision: &Decision) -> Option<Disposition> {
+    match decision {
+        Decision::Deliver(_) => None,
+        Decision::Quarantine => Some(Disposition::Quarantine),
+        Decision::Reject => Some(Disposition::Reject),
+    }
+}
+
 /// RFC 9990 §3.1.1.9: where the policy was not obeyed, the reason must be there.
-fn reasons(found: &Authentication, decision: &Decision, overruled: Option<&str>) -> Vec<Reason> {
+fn reasons(
+    found: &Authentication,
+    decision: &Decision,
+    overruled: Option<(&str, Disposition)>,
+) -> Vec<Reason> {
     let reason = |kind: &str, comment: String| Reason { kind: kind.to_owned(), comment };
     let mut reasons = Vec::new();
     match decision {
@@ -235,7 +249,9 @@ fn reasons(found: &Authentication, decision: &Decision, overruled: Option<&str>)
             reasons.push(reason(exception.report_type(), comment));
         }
         Decision::Quarantine | Decision::Reject => {
-            if let Some(plugin) = overruled {
+            if let Some((plugin, done)) = overruled
+                && wanted(decision) != Some(done)
+            {
                 reasons.push(reason("local_policy", format!("rule {plugin}")));
             }
         }
@@ -248,10 +264,15 @@ fn reasons(found: &Authentication, decision: &Decision, overruled: Option<&str>)
     reasons
 }
 
-/// RFC 9990 §3.1.3: those that pass first, of them those of the author; a hundred at most.
-fn signatures(found: &[Dkim], author: &str) -> Vec<Signature> {
-    let mut sorted: Vec<&Dkim> = found.iter().filter(|one| !one.domain.is_empty()).collect();
-    sorted.sort_by_key(|one| (one.result != DkimResult::Pass, one.domain != author));
+/// RFC 9990 §3.1.3: those that pass first, of them those of the author, then those of its organization; a hundred at
+/// most.
+fn signatures(found: &Authentication) -> Vec<Signature> {
+    let Dmarc { author_domain, organizational_domain, .. } = &found.dmarc;
+    let mut sorted: Vec<&Dkim> = found.dkim.iter().filter(|one| !one.domain.is_empty()).collect();
+    sorted.sort_by_key(|one| {
+        let is_of_organization = name::is_within(&one.domain, organizational_domain);
+        (one.result != DkimResult::Pass, one.domain != *author_domain, !is_of_organization)
+    });
     let signatures = sorted.into_iter().take(MOST_SIGNATURES).map(|one| Signature {
         domain: one.domain.clone(),
         selector: one.selector.clone(),

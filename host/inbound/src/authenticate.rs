@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use auth::arc::Sealing;
 use auth::dkim::Signer;
-use auth::report::Observation;
+use auth::report::{Disposition, Observation};
 use auth::{Authentication as Found, Decision, Facts, Trust, Verifier, results};
 use message::{Body, Composed, Edit, Header};
-use policy::{Stage, TraceEntry};
+use policy::{RecipientVerdict, Ruling, Stage, TraceEntry, Verdict};
 use queue::Draft;
 use smtp::Reply;
 use tokio::sync::mpsc;
@@ -193,13 +193,55 @@ impl Verified {
     }
 }
 
-/// Tells what was found to those who report it. `overruled` names the plugin that accepted the message all the same.
-pub(crate) fn tell(session: &Session, verified: Option<&Verified>, overruled: Option<&str>) {
+/// What becomes of the recipients about whom no plugin decided: what a plugin said of the whole message, and where none
+/// did, what the author's domain asks for (RFC 9989). True where that is the domain's will.
+pub(crate) fn overall(
+    session: &Session,
+    verified: Option<&Verified>,
+    ruling: &Ruling,
+) -> (Verdict, bool) {
+    let (Some(verified), Verdict::Pass, None) = (verified, &ruling.verdict, &ruling.plugin) else {
+        return (ruling.verdict.clone(), false);
+    };
+    match verified.verdict(session.house.config.authentication.quarantine) {
+        Ok(None) => (Verdict::Pass, false),
+        Ok(Some(name)) => (Verdict::Quarantine(name), true),
+        Err(reply) => (Verdict::Refuse(reply), true),
+    }
+}
+
+/// The plugin that decided in the place of the author's domain, and what it did; of verdicts about single recipients the
+/// kindest stands for the message. Who forgets a message has no word for it in a report.
+fn overruled<'a>(transaction: &Transaction, ruling: &'a Ruling) -> Option<(&'a str, Disposition)> {
+    let each = || transaction.policy.recipients.iter().filter_map(|one| one.verdict.as_ref());
+    let by = ruling.plugin.as_deref();
+    if each().any(|verdict| matches!(verdict, RecipientVerdict::Accept)) {
+        return Some((by.unwrap_or("for some recipients"), Disposition::None));
+    }
+    if each().any(|verdict| matches!(verdict, RecipientVerdict::Quarantine(_))) {
+        return Some((by.unwrap_or("for some recipients"), Disposition::Quarantine));
+    }
+    let done = match ruling.verdict {
+        Verdict::Pass => Disposition::None,
+        Verdict::Quarantine(_) => Disposition::Quarantine,
+        Verdict::Refuse(_) | Verdict::Disconnect(_) | Verdict::Drop => Disposition::Reject,
+        Verdict::Discard => return None,
+    };
+    Some((by?, done))
+}
+
+/// Tells what was found, and what was done, to those who report it.
+pub(crate) fn tell(
+    session: &Session,
+    transaction: &Transaction,
+    verified: Option<&Verified>,
+    ruling: &Ruling,
+) {
     let config = &session.house.config.authentication;
     let (Some(verified), Some(seen)) = (verified, &config.seen) else { return };
     let Verified { decision, found, .. } = verified;
     if let Some(observation) =
-        Observation::new(found, decision, overruled, config.options.discovery)
+        Observation::new(found, decision, overruled(transaction, ruling), config.options.discovery)
         && seen.try_send(observation).is_err()
     {
         // The disk is behind: mail is more than what is told of it.

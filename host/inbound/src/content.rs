@@ -194,20 +194,23 @@ async fn ask(
     let content = Arc::new(session.made_up(content, transaction));
     session.tell_client_name().await;
     let ruling = session.policy.data(&mut transaction.policy, content).await;
-    let overruled = ruling.plugin.as_deref().filter(|_| matches!(ruling.verdict, Verdict::Pass));
-    authenticate::tell(session, verified, overruled);
+    authenticate::tell(session, transaction, verified, &ruling);
     wait(ruling.delay).await;
-    if let Some(fates) = Fates::of(&transaction.policy.recipients, &ruling.verdict) {
+    // A plugin that decided has seen what was found, and overrules it: for the message, or for single recipients.
+    let (verdict, by_dmarc) = authenticate::overall(session, verified, &ruling);
+    if let Some(fates) = Fates::of(&transaction.policy.recipients, &verdict) {
         return settle(session, transaction, fates, ruling.plugin);
     }
-    let (reply, disconnect) = match ruling.verdict {
-        // A plugin that accepts has seen what was found, and overrules it.
-        Verdict::Pass if ruling.plugin.is_some() => return check_recipients(session, transaction),
-        Verdict::Pass => return obey(session, transaction, verified),
+    let (reply, disconnect) = match verdict {
+        Verdict::Pass => return check_recipients(session, transaction),
         Verdict::Quarantine(name) => {
-            return check_recipients(session, transaction).map(|_| Asked::Hold(name));
+            return Ok(match check_recipients(session, transaction)? {
+                Asked::Go => Asked::Hold(name),
+                asked @ (Asked::Hold(_) | Asked::Forget) => asked,
+            });
         }
         Verdict::Discard => return Ok(Asked::Forget),
+        Verdict::Refuse(reply) if by_dmarc => return Err(fault("dmarc", reply)),
         Verdict::Refuse(reply) => (reply, false),
         Verdict::Disconnect(reply) => (reply, true),
         Verdict::Drop => (refusal::broken(), true),
@@ -256,24 +259,6 @@ fn settle(
     }
     transaction.fates = Some(fates);
     check_recipients(session, transaction)
-}
-
-/// What the author's domain asks for (RFC 9989), where no plugin overruled it.
-fn obey(
-    session: &Session,
-    transaction: &Transaction,
-    verified: Option<&Verified>,
-) -> Result<Asked, Refusal> {
-    let quarantine = session.house.config.authentication.quarantine;
-    let hold = match verified {
-        Some(verified) => verified.verdict(quarantine).map_err(|reply| fault("dmarc", reply))?,
-        None => None,
-    };
-    let asked = check_recipients(session, transaction)?;
-    Ok(match (asked, hold) {
-        (Asked::Go, Some(name)) => Asked::Hold(name),
-        (asked, _) => asked,
-    })
 }
 
 /// Plugins may have changed the recipients once more.

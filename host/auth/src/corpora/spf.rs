@@ -8,7 +8,8 @@ use crate::outcome::SpfResult;
 use crate::spf::{Answer, Question, check};
 
 /// Cases of modes that pyspf has beside the standard. RFC 7208 §6: `default=` is an unrecognized modifier and ignored, so
-/// the result is "neutral" (§4.7), not the "fail" of its lax mode nor the "ambiguous" of its harsh one.
+/// the result is "neutral" (§4.7), not the "fail" of its lax mode nor the "ambiguous" of its harsh one. The suite for RFC
+/// 7208 itself wants "neutral" of such records (`default-modifier-obsolete`).
 const OTHER_MODES: [&str; 2] = ["default-modifier", "default-modifier-harsh"];
 
 #[test]

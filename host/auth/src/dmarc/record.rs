@@ -56,7 +56,10 @@ pub enum Psd {
 pub struct ReportAddress {
     /// The URI, as written.
     pub uri: String,
-    /// Octets that a report may have; none if the owner does not say (RFC 7489 §6.4; RFC 9989 drops it).
+    /// Octets that a report may have; none if the owner does not say.
+    ///
+    /// Deviation from RFC 9989 §4.8, which ignores it: RFC 7489 §6.4 has it, records have it still, and whoever writes one
+    /// means that his server takes no more.
     pub largest: Option<u64>,
 }
 
@@ -185,5 +188,5 @@ fn octets(size: &str) -> Option<u64> {
 /// No record has half as many.
 const MOST_TAGS: usize = 40;
 
-/// Receivers send to two at least (RFC 9990 §3); a list of hundreds would make us a cannon.
+/// RFC 9990 §3.5: to every address, up to our own limit on them; a list of hundreds would make us a cannon.
 const MOST_ADDRESSES: usize = 8;

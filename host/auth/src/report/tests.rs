@@ -41,7 +41,11 @@ fn found(result: DmarcResult, record: &str) -> Authentication {
 
 const RECORD: &str = "v=DMARC1; p=reject; sp=quarantine; rua=mailto:a@example.org!1k";
 
-fn observation(result: DmarcResult, decision: &Decision, overruled: Option<&str>) -> Observation {
+fn observation(
+    result: DmarcResult,
+    decision: &Decision,
+    overruled: Option<(&str, Disposition)>,
+) -> Observation {
     Observation::new(&found(result, RECORD), decision, overruled, Discovery::TreeWalk).unwrap()
 }
 
@@ -52,7 +56,11 @@ pub(crate) fn sample() -> Report {
         collector.add(observation(DmarcResult::Pass, &Decision::Deliver(None), None));
     }
     collector.add(observation(DmarcResult::Fail, &Decision::Reject, None));
-    collector.add(observation(DmarcResult::Fail, &Decision::Reject, Some("rule <&> 'x'")));
+    collector.add(observation(
+        DmarcResult::Fail,
+        &Decision::Reject,
+        Some(("rule <&> 'x'", Disposition::None)),
+    ));
     let list = Exception::MailingList("list.example".to_owned());
     collector.add(observation(DmarcResult::Fail, &Decision::Deliver(Some(list)), None));
     let (domain, gathered) = collector.domains().next().unwrap();
@@ -104,7 +112,15 @@ fn what_is_told_is_what_was_done() {
     check(Fail, Deliver(None), None, (Disposition::None, &[]));
     check(Fail, Reject, None, (Disposition::Reject, &[]));
     check(Fail, Quarantine, None, (Disposition::Quarantine, &[]));
-    check(Fail, Reject, Some("mine"), (Disposition::None, &["local_policy"]));
+    let by = |done| Some(("mine", done));
+    check(Fail, Reject, by(Disposition::None), (Disposition::None, &["local_policy"]));
+    let set_apart = by(Disposition::Quarantine);
+    check(Fail, Reject, set_apart, (Disposition::Quarantine, &["local_policy"]));
+    check(Fail, Quarantine, set_apart, (Disposition::Quarantine, &[]));
+    let refused = by(Disposition::Reject);
+    check(Fail, Quarantine, refused, (Disposition::Reject, &["local_policy"]));
+    check(Fail, Deliver(None), refused, (Disposition::None, &[]));
+    check(Pass, Deliver(None), refused, (Disposition::Pass, &[]));
     let excused = |exception| Deliver(Some(exception));
     check(Fail, excused(Exception::NotEnforced), None, (Disposition::None, &["local_policy"]));
     let sealer = Exception::TrustedSealer("x.example".to_owned());
@@ -126,6 +142,22 @@ fn signatures_that_speak_for_the_author_come_first() {
     let row = observation(DmarcResult::Pass, &Decision::Deliver(None), None).row;
     let domains: Vec<&str> = row.dkim.iter().map(|one| one.domain.as_str()).collect();
     assert_eq!(domains, ["example.org", "list.example"]);
+    // RFC 9990 §3.1.3: the author's own, then its organization's, then others that pass, then the rest.
+    let mut found = found(DmarcResult::Pass, RECORD);
+    let signature = |domain: &str, result| {
+        let mut one = found.dkim[0].clone();
+        (one.domain, one.result) = (domain.to_owned(), result);
+        one
+    };
+    let order = [
+        signature("example.org", DkimResult::Fail),
+        signature("other.example", DkimResult::Pass),
+        signature("mail.example.org", DkimResult::Pass),
+        signature("news.example.org", DkimResult::Pass),
+    ];
+    found.dkim = order.to_vec();
+    let sorted: Vec<String> = signatures(&found).into_iter().map(|one| one.domain).collect();
+    assert_eq!(sorted, ["news.example.org", "mail.example.org", "other.example", "example.org"]);
     assert_eq!(row.spf, Some(("bounces.example.org".to_owned(), "softfail".to_owned())));
 }
 

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod forwarding;
+mod overruling;
+mod reports;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,11 +14,9 @@ use std::process::Command;
 use tempfile::TempDir;
 use tests::dns::{Dns, Zone};
 use tests::maildir::{header, with_crlf};
-use tests::plugins::guest;
 use tests::process::{Finished, finish};
 use tests::python::python;
 use tests::server::program;
-use tests::sink::{Behaviour, Sink};
 use tests::{Foreign, Gatepost, Setup, eventually};
 
 const TO: &str = "bob@example.test";
@@ -231,23 +233,6 @@ fn lists_and_sealers_that_we_trust_are_excused_and_others_are_not() {
     assert!(stored.iter().all(|message| results(message).contains("dmarc=fail")));
 }
 
-#[test]
-fn a_plugin_overrules_the_policy_of_an_author() {
-    let Some(world) = World::new("a plugin overrules") else { return };
-    let component = guest();
-    let server = world
-        .setup()
-        .with(&format!(
-            "[[plugin]]\nname = \"guest\"\ncomponent = {component:?}\n\
-             [plugin.limits]\ncpu = \"2s\"\ncpu-data = \"2s\"\n\
-             [plugin.config]\ntag = \"guest\"\n[plugin.config.act]\ndata = \"accept\"\n"
-        ))
-        .start();
-    let (code, reply) = sent(&server, "x@list.example", &letter("ceo@victim.example", ""));
-    assert_eq!(code, 250, "{reply}");
-    assert!(results(&server.wait_mailbox("bob", 1)[0]).contains("dmarc=fail"));
-}
-
 /// Verifies a seal or all signatures of ours.
 const VERIFY: &str = r#"
 import sys, dkim
@@ -307,38 +292,6 @@ fn what_came_verified_is_sealed_and_what_users_send_is_signed_with_all_keys() {
 }
 
 #[test]
-fn what_is_forwarded_carries_a_seal_over_what_was_found() {
-    let Some(world) = World::new("a seal on what is forwarded") else { return };
-    let sink = Sink::start(Behaviour::default());
-    let server = world
-        .setup()
-        .without("domain")
-        .with(&format!(
-            "[[domain]]\nname = \"example.test\"\nusers = [\"alice\"]\n\
-             deliver = \"maildir:var/mail/{{domain}}/{{user}}\"\n\
-             aliases = {{ bob = [\"carol@elsewhere.example\"] }}\n\
-             [[route]]\nto = \"elsewhere.example\"\nvia = \"smtp:[127.0.0.1]:{}\"\n\
-             [authentication]\nseal = \"example.test\"\n\
-             [[dkim]]\ndomain = \"example.test\"\nselector = \"s1\"\nkey = {:?}\n",
-            sink.port(),
-            world.key("example.test"),
-        ))
-        .start();
-    let signed = world.by_python(SIGN, "author.example", &letter("a@author.example", ""));
-    let (code, reply) = sent(&server, "a@author.example", &signed);
-    assert_eq!(code, 250, "{reply}");
-    let forwarded = sink.wait(1).remove(0).content;
-    let results = header(&forwarded, "ARC-Authentication-Results").remove(0);
-    assert!(
-        results.contains("i=1; mx.example.test") && results.contains("dmarc=pass"),
-        "{results}"
-    );
-    world.verify(&["arc"], &forwarded);
-    // The author's own signature still holds behind us.
-    world.verify(&["dkim", "1"], &forwarded);
-}
-
-#[test]
 fn keys_are_made_shown_checked_and_rotated_by_commands() {
     let Some(world) = World::new("gatepost dkim") else { return };
     let folder = world.folder.path();
@@ -386,60 +339,4 @@ fn keys_are_made_shown_checked_and_rotated_by_commands() {
     assert!(!found.status.success() && found.stdout.contains("another key"), "{}", found.stdout);
     write(String::new());
     assert!(check().stderr.contains("gatepost dkim new"));
-}
-
-#[test]
-fn what_was_seen_is_reported_to_those_who_may_know_and_a_crash_loses_nothing() {
-    let Some(world) = World::new("aggregate reports") else { return };
-    let mut server = world
-        .setup()
-        .with(&format!(
-            "[[dkim]]\ndomain = \"example.test\"\nselector = \"s1\"\nkey = {:?}\n\
-             [dmarc-reports]\nfrom = \"dmarc@example.test\"\norganization = \"Example & Test\"\ninterval = \"1h\"\n",
-            world.key("example.test")
-        ))
-        .start();
-    let signed = world.by_python(SIGN, "author.example", &letter("a@author.example", ""));
-    for _ in 0..2 {
-        assert_eq!(sent(&server, "a@author.example", &signed).0, 250);
-    }
-    assert_eq!(sent(&server, "x@list.example", &letter("a@author.example", "")).0, 550);
-    assert_eq!(sent(&server, "x@list.example", &letter("ceo@victim.example", "")).0, 550);
-    let folder = server.folder().join("var/dmarc");
-    let seen = eventually("four observations", || {
-        let file = fs::read_dir(&folder).ok()?.next()?.ok()?.path();
-        (fs::read_to_string(&file).ok()?.lines().filter(|line| line.len() > 1).count() >= 4)
-            .then_some(file)
-    });
-    let pending = server.command(&["dmarc", "pending", "--config", "gatepost.toml"]);
-    let pending = pending.expect_success("gatepost dmarc pending").stdout;
-    assert!(
-        pending.contains("author.example: 3 messages, to mailto:alice@example.test"),
-        "{pending}"
-    );
-
-    // The machine stops, and is there again when the hour is over.
-    server.kill();
-    fs::rename(&seen, folder.join("seen-1700000000-1700003599")).unwrap();
-    server.restart();
-    let report = server.wait_mailbox("alice", 1).remove(0);
-    let subject = header(&report, "Subject").remove(0);
-    assert!(
-        subject.starts_with("Report Domain: author.example Submitter: mx.example.test"),
-        "{subject}"
-    );
-    assert!(header(&report, "DKIM-Signature")[0].contains("d=example.test"));
-    eventually("the files of the span are gone", || {
-        (!folder.join("seen-1700000000-1700003599").exists()).then_some(())
-    });
-    // x@stranger.example did not ask for reports about victim.example (RFC 9990 §4).
-    assert_eq!(server.queue(&["list"]).as_array().unwrap().len(), 0);
-    let read = server.command(&["dmarc", "read", "var/mail/example.test/alice"]);
-    let read = read.expect_success("gatepost dmarc read").stdout;
-    assert!(
-        read.contains("author.example (p=reject): 2 of 3 messages passed; 1 report by 1 reporter"),
-        "{read}"
-    );
-    assert!(read.contains("pass 2, reject 1; from author.example"), "{read}");
-    assert_eq!(server.mailbox("alice").len(), 1);
 }
