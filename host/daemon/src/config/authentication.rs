@@ -55,7 +55,8 @@ pub(crate) struct DmarcReports {
     /// The span of one report; it begins at midnight UTC and at whole intervals behind it (RFC 9990 §3.1: daily or more
     /// often).
     pub(crate) interval: Duration,
-    /// Octets that may be kept of one span; what comes behind them is in no report.
+    /// Octets that may be kept of one span; what comes behind them is in no report. Spans that are over and wait for the
+    /// DNS or the queue may have as much once more.
     pub(crate) space: u64,
 }
 

@@ -4,6 +4,8 @@
 //! A span has one file, `seen-BEGIN-END`, with a line of JSON for each message. When it is over, the reports are made of it
 //! and handed to the queue, and `sent-BEGIN-END` names the domains that are done. A crash in between repeats one report
 //! at most, under the same id and the same file name, as RFC 9990 §3.5.2 wants it. A line that a crash cut off is passed over.
+//! What cannot be sent is tried for three days (RFC 9990 §3.5 lets us keep or discard it), and takes no more room meanwhile
+//! than one span may.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -165,7 +167,9 @@ impl Reports {
 
     async fn add(&self, keeping: &mut Option<Keeping>, observation: &Observation) {
         let Some(kept) = keeping else { return };
-        if kept.octets >= self.config.space {
+        let Ok(mut line) = serde_json::to_vec(observation) else { return };
+        line.push(b'\n');
+        if kept.octets + line.len() as u64 > self.config.space {
             if kept.left_out == 0 {
                 tracing::warn!(
                     space = self.config.space,
@@ -175,8 +179,6 @@ impl Reports {
             kept.left_out += 1;
             return;
         }
-        let Ok(mut line) = serde_json::to_vec(observation) else { return };
-        line.push(b'\n');
         kept.octets += line.len() as u64;
         if let Err(error) = kept.file.write_all(&line).await {
             tracing::error!(%error, "what is seen for DMARC reports can't be kept");
@@ -208,6 +210,27 @@ impl Reports {
                 Err(error) => {
                     tracing::error!(begin = span.begin, "DMARC reports can't be sent: {error:#}")
                 }
+            }
+        }
+        self.make_room(now).await;
+    }
+
+    /// What waits has as much room as one span; of more, the oldest is given up.
+    async fn make_room(&self, now: u64) {
+        let space = self.config.space;
+        match surplus(&self.folder, space, now) {
+            Ok(spans) => {
+                for span in spans {
+                    tracing::warn!(
+                        space,
+                        begin = span.begin,
+                        "what waits takes more than [dmarc-reports] space: the oldest DMARC reports are given up"
+                    );
+                    self.forget(span).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(folder = %self.folder.display(), %error, "DMARC reports can't be read");
             }
         }
     }
@@ -247,7 +270,7 @@ impl Reports {
             seen.report(&self.config.organization, &from, id(domain, span), (span.begin, span.end));
         let plain: Vec<&str> = addresses.iter().map(|(address, _)| address.as_str()).collect();
         let octets = report.mail(&carrier, &plain)?.len() as u64;
-        // RFC 9990 §3.5: an address whose limit is exceeded must not be used.
+        // RFC 7489 §6.2: the size behind an address is the most that its owner takes (RFC 9990 knows none).
         let fits = |most: &Option<u64>| most.is_none_or(|most| octets <= most);
         let mut all_taken = true;
         for (address, most) in &addresses {
@@ -354,6 +377,30 @@ pub(crate) fn spans(folder: &Path) -> Result<Vec<Span>> {
     Ok(spans)
 }
 
+/// The oldest spans that are over, so many that what is left fits into `space`. The youngest stays in any case: it was
+/// within its own bounds while it was kept.
+fn surplus(folder: &Path, space: u64, now: u64) -> Result<Vec<Span>> {
+    let mut waiting = Vec::new();
+    for span in spans(folder)?.into_iter().filter(|span| span.end < now) {
+        match std::fs::metadata(folder.join(span.name("seen"))) {
+            Ok(data) => waiting.push((span, data.len())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut octets: u64 = waiting.iter().map(|(_, size)| size).sum();
+    let mut surplus = Vec::new();
+    waiting.pop();
+    for (span, size) in waiting {
+        if octets <= space {
+            break;
+        }
+        octets -= size;
+        surplus.push(span);
+    }
+    Ok(surplus)
+}
+
 /// What was seen in a span.
 pub(crate) fn gathered(folder: &Path, span: Span) -> Result<Collector> {
     let path = folder.join(span.name("seen"));
@@ -412,6 +459,28 @@ mod tests {
         assert_eq!(id("example.org", span), id("example.org", span));
         assert_ne!(id("example.org", span), id("example.net", span));
         assert!(id("example.org", span).bytes().all(|octet| octet.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn what_waits_has_as_much_room_as_one_span() {
+        let folder = tempfile::tempdir().unwrap();
+        let span = |begin| Span { begin, end: begin + 9 };
+        for (begin, octets) in [(0, 40), (10, 60), (20, 50), (30, 1000)] {
+            let file = folder.path().join(span(begin).name("seen"));
+            std::fs::write(file, "x".repeat(octets)).unwrap();
+        }
+        let check = |space, now, expected: &[u64]| {
+            let found = surplus(folder.path(), space, now).unwrap();
+            let expected: Vec<Span> = expected.iter().map(|begin| span(*begin)).collect();
+            assert_eq!(found, expected, "{space}");
+        };
+        // The fourth is not over.
+        check(150, 35, &[]);
+        check(149, 35, &[0]);
+        check(110, 35, &[0]);
+        check(109, 35, &[0, 10]);
+        check(1, 35, &[0, 10]);
+        check(1, 5, &[]);
     }
 
     #[test]
