@@ -1,5 +1,6 @@
 //! The house: builds the rooms from the bottom up, changes them while they work, and stops them from the top down.
 
+mod counts;
 mod pressure;
 mod reload;
 pub(crate) mod reports;
@@ -15,6 +16,7 @@ use delivery::Delivery;
 use futures_util::future::BoxFuture;
 use inbound::Inbound;
 use metrics_exporter_prometheus::PrometheusHandle;
+use net::Resolver;
 use net::tls::{ClientRoots, ClientTls, ServerTls};
 use policy::trace::{Journal, JournalConfig};
 use policy::{Host, HostConfig, Tables};
@@ -22,6 +24,7 @@ use queue::Queue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use self::counts::Counting;
 use self::reports::Reporting;
 use self::watch::Watch;
 use crate::admin::{self, Office};
@@ -43,6 +46,8 @@ pub(crate) struct House {
     delivery: Delivery,
     /// The tasks of the admin listeners and the watch over memory, which end with the house.
     offices: Vec<JoinHandle<()>>,
+    /// Keeps what is counted against abuse.
+    counting: Counting,
     /// Keeps and sends what is reported about others' mail.
     reports: Option<Reporting>,
 }
@@ -70,15 +75,7 @@ impl House {
         })
         .with_context(|| format!("can't write the trace in {}", trace.display()))?;
 
-        let tables = Tables::load(wiring::tables(&config)).map_err(|faults| all(&faults))?;
-        let mut host = HostConfig::new(config.folder("policy"), resolver.clone());
-        host.threads = config.policy.threads;
-        host.compiler = compiler(config.policy.compiler);
-        host.tables = tables;
-        let policy = Host::new(host)?;
-        let chain = policy.load(wiring::plugins(&config)).await;
-        policy.install(chain.map_err(|faults| all(&wiring::plugin_faults(&config, &faults)))?);
-
+        let policy = load_policy(&config, &resolver).await?;
         let (queue, recovery) = Queue::open(wiring::queue(&config)).await?;
         tracing::info!(?recovery, "the queue is open");
         let local = Arc::new(wiring::local_domains(&config)?);
@@ -95,6 +92,7 @@ impl House {
         let discovery = entrance.authentication.options.discovery;
         entrance.authentication.seen = config.dmarc_reports.is_some().then_some(seen);
         let inbound = inbound::bind(entrance, rooms).await?;
+        let counting = counts::start(inbound.counts(), config.folder("counts"));
         let rooms = delivery::Rooms {
             queue: queue.clone(),
             policy: Some(Arc::clone(&policy)),
@@ -122,7 +120,18 @@ impl House {
         if let Some(address) = config.admin.http {
             offices.push(tokio::spawn(admin::serve_http(address, office).await?));
         }
-        Ok(Self { config, tls, policy, queue, journal, inbound, delivery, offices, reports })
+        Ok(Self {
+            config,
+            tls,
+            policy,
+            queue,
+            journal,
+            inbound,
+            delivery,
+            offices,
+            counting,
+            reports,
+        })
     }
 
     /// Accepts and delivers until the process is told to stop, and stops cleanly. `reread` gives the configuration anew.
@@ -158,6 +167,7 @@ impl House {
         let drain = self.config.limits.drain;
         tracing::info!(?drain, "stopping: sessions may finish");
         self.inbound.drain(drain).await;
+        self.counting.stop(LAST_WAIT).await;
         self.delivery.stop(drain).await;
         // It waits until everything in hand is back; what is not back now is due again after the next start.
         if tokio::time::timeout(LAST_WAIT, self.queue.shutdown()).await.is_err() {
@@ -197,6 +207,19 @@ impl House {
             .chain(certificates)
             .collect()
     }
+}
+
+/// The host of the plugins, with their first set.
+async fn load_policy(config: &Config, resolver: &Resolver) -> Result<Arc<Host>> {
+    let tables = Tables::load(wiring::tables(config)).map_err(|faults| all(&faults))?;
+    let mut host = HostConfig::new(config.folder("policy"), resolver.clone());
+    host.threads = config.policy.threads;
+    host.compiler = compiler(config.policy.compiler);
+    host.tables = tables;
+    let policy = Host::new(host)?;
+    let chain = policy.load(wiring::plugins(config)).await;
+    policy.install(chain.map_err(|faults| all(&wiring::plugin_faults(config, &faults)))?);
+    Ok(policy)
 }
 
 /// What is wrong with a configuration beyond its own text: certificates, tables, plugins. Compiles, links and configures

@@ -11,13 +11,14 @@ use smtp::server::Answer;
 use tokio::time::Instant;
 use tracing::info;
 
-use self::meter::Key;
+use self::meter::What;
 pub(crate) use self::meter::{Door, UserPermit};
 use crate::config::Role;
 use crate::counters;
 use crate::networks::Networks;
 use crate::refusal;
 use crate::session::Session;
+use crate::who::Who;
 
 /// How the door is kept. Zero is "no limit" everywhere.
 #[derive(Clone, Debug)]
@@ -122,15 +123,15 @@ impl Session {
         let door = &self.house.door;
         let now = Instant::now();
         if let Some(user) = &self.login {
-            let key = door.user(user, meter::What::Messages);
+            let key = (Who::user(user), What::Messages);
             return door
                 .count(&[(key, limits.messages_per_user)], now)
                 .map_err(|_| refusal::too_many_messages_of_user());
         }
         let Some(ip) = self.stranger() else { return Ok(()) };
         let keys = [
-            (Key::address(ip, meter::What::Messages), limits.messages_per_address),
-            (Key::network(ip, meter::What::Messages), limits.messages_per_network),
+            ((Who::address(ip), What::Messages), limits.messages_per_address),
+            ((Who::network(ip), What::Messages), limits.messages_per_network),
         ];
         door.count(&keys, now).map_err(|first| match first {
             0 => refusal::too_many_messages("address"),
@@ -144,13 +145,13 @@ impl Session {
         let door = &self.house.door;
         let now = Instant::now();
         if let Some(user) = &self.login {
-            let key = door.user(user, meter::What::Recipients);
+            let key = (Who::user(user), What::Recipients);
             return door
                 .count(&[(key, limits.recipients_per_user)], now)
                 .map_err(|_| refusal::too_many_recipients());
         }
         let Some(ip) = self.stranger() else { return Ok(()) };
-        let key = Key::address(ip, meter::What::Recipients);
+        let key = (Who::address(ip), What::Recipients);
         door.count(&[(key, limits.recipients_per_address)], now)
             .map_err(|_| refusal::too_many_recipients())
     }

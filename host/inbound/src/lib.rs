@@ -9,6 +9,7 @@ mod authenticate;
 mod config;
 mod content;
 mod counters;
+mod counts;
 mod door;
 mod error;
 mod findings;
@@ -28,11 +29,13 @@ mod submission;
 mod trace_field;
 mod transaction;
 mod users;
+mod who;
 
 pub use authenticate::{Authentication, Quarantine};
 pub use config::{
     Address, Config, Directory, Limits, ListenerConfig, MailboxRefusal, Role, TlsUse,
 };
+pub use counts::Counts;
 pub use door::DoorLimits;
 pub use error::Error;
 pub use house::{Pressure, Rooms};

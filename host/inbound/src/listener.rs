@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Address, Config, Directory, ListenerConfig, Role, TlsUse};
 use crate::counters;
+use crate::counts::Counts;
 use crate::error::Error;
 use crate::house::{Entrance, House, Pressure, Rooms};
 use crate::inject::Injector;
@@ -91,6 +92,11 @@ impl Inbound {
     /// Where it is said how short of memory the machine is.
     pub fn pressure(&self) -> Arc<Pressure> {
         Arc::clone(&self.house.pressure)
+    }
+
+    /// What is counted against abuse, for those who keep it over a restart.
+    pub fn counts(&self) -> Counts {
+        Counts { house: Arc::clone(&self.house) }
     }
 
     /// From now on new sessions know these domains and users.

@@ -256,3 +256,65 @@ fn wrong_passwords_count_for_the_address_the_network_and_the_user() {
     }
     check("203.0.113.1", "ghost@example.test", "guess", "454 4.7.0 Too many failed logins");
 }
+
+#[test]
+fn a_restart_gives_nobody_a_fresh_hour() {
+    let mut server = with_alice(
+        behind_a_balancer("submission").listener_with("mx", "proxy-from = [\"127.0.0.1/32\"]").with(
+            "[door]\ngreeting-delay = \"0s\"\nmessages-per-address = 2\nmessages-per-network = 3\n\
+             messages-per-user = 2\n[logins]\nfailures-per-address = 2",
+        ),
+    );
+    let mail = |server: &Gatepost, address: &str, expected: &str| {
+        let mut client = from(server, "mx", address);
+        client.hello("client.example").unwrap();
+        say(&mut client, "MAIL FROM:<eve@client.example>", expected);
+    };
+    let write = |server: &Gatepost, expected: &str| {
+        let (mut client, told) = login(from(server, "submission", "198.51.100.1"), ALICE, "secret");
+        assert!(told.starts_with("235"), "{told}");
+        say(&mut client, "MAIL FROM:<alice@example.test>", expected);
+    };
+    let guess = |server: &Gatepost, password: &str, expected: &str| {
+        let (_, told) = login(from(server, "submission", "203.0.113.1"), ALICE, password);
+        assert!(told.starts_with(expected), "{told}");
+    };
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        mail(&server, address, "250");
+    }
+    for _ in 0..2 {
+        write(&server, "250");
+        guess(&server, "guess", "535");
+    }
+    let all_is_used_up = |server: &Gatepost| {
+        mail(server, "192.0.2.1", "450 4.7.1 Too many messages from your address");
+        mail(server, "192.0.2.3", "450 4.7.1 Too many messages from your network");
+        write(server, "450 4.7.1 You have sent too many messages");
+        guess(server, "secret", "454 4.7.0 Too many failed logins");
+    };
+    all_is_used_up(&server);
+
+    // A stop in order writes everything.
+    server.terminate();
+    server.wait_end();
+    server.restart();
+    all_is_used_up(&server);
+
+    // A crash loses a few seconds at most; a line that is spoiled costs that line.
+    let file = server.folder().join("var/counts");
+    for _ in 0..2 {
+        mail(&server, "10.0.0.1", "250");
+    }
+    let kept = eventually("what was counted last", || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        let is_it = |line: &str| line.starts_with("address 10.0.0.1 ") && line.ends_with(" 2 0");
+        text.lines().any(is_it).then_some(text)
+    });
+    server.kill();
+    std::fs::write(&file, format!("{kept}address 10.0.0.1\n")).unwrap();
+    server.restart();
+    server.wait_log("some counts cannot be read", 0);
+    all_is_used_up(&server);
+    mail(&server, "10.0.0.1", "450 4.7.1 Too many messages from your address");
+    mail(&server, "10.0.1.1", "250");
+}

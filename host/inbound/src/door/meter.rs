@@ -2,31 +2,26 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::counts::{Moment, line};
+use crate::who::Who;
+
 /// What a server counts at its door.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     counts: Mutex<HashMap<Key, Count>>,
-    sessions: Arc<Mutex<HashMap<u64, u32>>>,
-    hasher: RandomState,
+    sessions: Arc<Mutex<HashMap<Who, u32>>>,
+    /// Whether anything was counted since that was asked last.
+    changed: AtomicBool,
 }
 
 /// Who is counted, and for what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    /// An IPv4 address, an IPv6 /64.
-    Address(IpAddr, What),
-    /// An IPv4 /24, an IPv6 /48.
-    Network(IpAddr, What),
-    /// Names are of any length: their hash does.
-    User(u64, What),
-}
+pub(crate) type Key = (Who, What);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,25 +42,22 @@ struct Count {
 #[derive(Debug)]
 #[must_use = "a dropped permit is given back at once"]
 pub(crate) struct UserPermit {
-    sessions: Arc<Mutex<HashMap<u64, u32>>>,
-    user: u64,
+    sessions: Arc<Mutex<HashMap<Who, u32>>>,
+    user: Who,
 }
 
-impl Key {
-    pub(crate) fn address(ip: IpAddr, what: What) -> Self {
-        Self::Address(prefix(ip, 32, 64), what)
-    }
+impl What {
+    const ALL: [Self; 2] = [Self::Messages, Self::Recipients];
 
-    pub(crate) fn network(ip: IpAddr, what: What) -> Self {
-        Self::Network(prefix(ip, 24, 48), what)
+    fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Recipients => "recipients",
+        }
     }
 }
 
 impl Door {
-    pub(crate) fn user(&self, name: &str, what: What) -> Key {
-        Key::User(self.hasher.hash_one(name.to_ascii_lowercase()), what)
-    }
-
     /// Counts one more for each key, or for none if one of them has reached its limit: then its place is the error. A
     /// limit of 0 is none.
     pub(crate) fn count(&self, keys: &[(Key, u32)], now: Instant) -> Result<(), usize> {
@@ -88,13 +80,52 @@ impl Door {
             let count = counts.entry(*key).or_insert(Count { began: now, now: 0, before: 0 });
             *count = count.at(now);
             count.now = count.now.saturating_add(1);
+            self.changed.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
+    /// Whether anything was counted since this was asked last.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// A line for each count that still counts.
+    pub(crate) fn write(&self, moment: Moment, text: &mut String) {
+        // Nobody waits at the door while numbers are put into words.
+        let counts: Vec<(Key, Count)> =
+            lock(&self.counts).iter().map(|(key, count)| (*key, *count)).collect();
+        for ((who, what), count) in counts {
+            let count = count.at(moment.instant);
+            if count.sum(moment.instant) > 0.0 {
+                let numbers = format!("{} {}", count.now, count.before);
+                line(text, who, what.name(), moment.second_of(count.began), &numbers);
+            }
+        }
+    }
+
+    /// Takes back what [`Door::write`] wrote. False where it cannot be understood.
+    pub(crate) fn restore(
+        &self,
+        who: Who,
+        what: &str,
+        began: Instant,
+        (now, before): (&str, &str),
+    ) -> bool {
+        let what = What::ALL.into_iter().find(|one| one.name() == what);
+        let (Some(what), Ok(now), Ok(before)) = (what, now.parse(), before.parse()) else {
+            return false;
+        };
+        let mut counts = lock(&self.counts);
+        if counts.len() < MOST_KEYS {
+            counts.insert((who, what), Count { began, now, before });
+        }
+        true
+    }
+
     /// One more session of a user, if there are fewer than `limit`.
     pub(crate) fn begin_session(&self, name: &str, limit: u32) -> Option<UserPermit> {
-        let user = self.hasher.hash_one(name.to_ascii_lowercase());
+        let user = Who::user(name);
         let mut sessions = lock(&self.sessions);
         let count = sessions.entry(user).or_default();
         if limit != 0 && *count >= limit {
@@ -137,12 +168,6 @@ impl Count {
     }
 }
 
-fn prefix(ip: IpAddr, four: u8, six: u8) -> IpAddr {
-    let ip = ip.to_canonical();
-    let length = if ip.is_ipv4() { four } else { six };
-    ipnet::IpNet::new(ip, length).map_or(ip, |network| network.network())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -153,13 +178,15 @@ const MOST_KEYS: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[tokio::test]
     async fn an_hour_has_only_so_many() {
         let door = Door::default();
         let start = Instant::now();
-        let key = |address: &str| Key::address(address.parse().unwrap(), What::Messages);
+        let key = |address: &str| (Who::address(address.parse().unwrap()), What::Messages);
         let count = |address: &str, minutes: u64| {
             door.count(&[(key(address), 4)], start + Duration::from_mins(minutes))
         };
@@ -182,7 +209,8 @@ mod tests {
         let now = Instant::now();
         let keys = |last: u8, limit: u32| {
             let ip = IpAddr::from([192, 0, 2, last]);
-            [(Key::address(ip, What::Messages), 2), (Key::network(ip, What::Messages), limit)]
+            let (address, network) = (Who::address(ip), Who::network(ip));
+            [((address, What::Messages), 2), ((network, What::Messages), limit)]
         };
         assert_eq!(door.count(&keys(1, 3), now), Ok(()));
         assert_eq!(door.count(&keys(1, 3), now), Ok(()));
@@ -190,9 +218,41 @@ mod tests {
         assert_eq!(door.count(&keys(2, 3), now), Ok(()), "the network has one left");
         assert_eq!(door.count(&keys(2, 3), now), Err(1), "the network");
         assert_eq!(door.count(&keys(3, 0), now), Ok(()), "no limit");
-        let six = |text: &str| Key::address(text.parse().unwrap(), What::Recipients);
-        assert_eq!(six("2001:db8::1"), six("2001:db8::2"), "one /64 is one host");
-        assert_eq!(six("::ffff:192.0.2.1"), six("192.0.2.1"));
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_outlives_a_restart() {
+        let key = (Who::address([192, 0, 2, 1].into()), What::Messages);
+        let start = Moment {
+            instant: Instant::now(),
+            day: std::time::UNIX_EPOCH + Duration::from_secs(1_764_000_000),
+        };
+        let after = |minutes| Moment {
+            instant: start.instant + Duration::from_mins(minutes),
+            day: start.day + Duration::from_mins(minutes),
+        };
+        let first = Door::default();
+        assert!(!first.take_changed());
+        for minute in 0..4 {
+            assert_eq!(first.count(&[(key, 4)], after(minute).instant), Ok(()));
+        }
+        assert!(first.take_changed() && !first.take_changed());
+        let mut text = String::new();
+        first.write(after(10), &mut text);
+        assert_eq!(text, "address 192.0.2.1 messages 1764000000 4 0\n");
+        let restored = |minute| {
+            let second = Door::default();
+            assert!(second.restore(key.0, "messages", after(minute).at(1_764_000_000), ("4", "0")));
+            second.count(&[(key, 4)], after(minute).instant)
+        };
+        assert_eq!(restored(11), Err(0), "the hour goes on");
+        assert_eq!(restored(61), Ok(()), "the first of them is over an hour ago");
+        assert!(!Door::default().restore(key.0, "things", start.instant, ("4", "0")));
+        assert!(!Door::default().restore(key.0, "messages", start.instant, ("4", "-1")));
+        // What is over is not written.
+        text.clear();
+        first.write(after(180), &mut text);
+        assert_eq!(text, "");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //! passwords all day.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::counts::{Moment, line};
+use crate::who::Who;
 
 /// How many logins may fail in [`LoginLimits::period`] before further ones are refused unseen.
 #[derive(Clone, Debug)]
@@ -33,16 +36,9 @@ impl Default for LoginLimits {
 #[derive(Debug)]
 pub(crate) struct Throttle {
     limits: LoginLimits,
-    failures: Mutex<HashMap<Key, Failures>>,
-    hasher: RandomState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Address(IpAddr),
-    Network(IpAddr),
-    /// Names are the client's choice and may be long: their hash does.
-    User(u64),
+    failures: Mutex<HashMap<Who, Failures>>,
+    /// Whether a login failed since that was asked last.
+    changed: AtomicBool,
 }
 
 /// A count that sinks to nothing in one period.
@@ -54,7 +50,7 @@ struct Failures {
 
 impl Throttle {
     pub(crate) fn new(limits: LoginLimits) -> Self {
-        Self { limits, failures: Mutex::default(), hasher: RandomState::new() }
+        Self { limits, failures: Mutex::default(), changed: AtomicBool::new(false) }
     }
 
     /// Whether a login is looked at.
@@ -81,18 +77,45 @@ impl Throttle {
             let known = failures.entry(key).or_insert(Failures { count: 0.0, seen: now });
             *known = Failures { count: known.at(now, period) + 1.0, seen: now };
         }
+        self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn keys(&self, address: Option<IpAddr>, user: &str) -> Vec<(Key, u32)> {
-        let user = self.hasher.hash_one(user.to_ascii_lowercase());
-        let mut keys = vec![(Key::User(user), self.limits.per_user)];
+    /// Whether a login failed since this was asked last.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// A line for each whose failures are not forgotten.
+    pub(crate) fn write(&self, moment: Moment, text: &mut String) {
+        let failures: Vec<(Who, Failures)> = {
+            let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.iter().map(|(who, known)| (*who, *known)).collect()
+        };
+        for (who, known) in failures {
+            if known.at(moment.instant, self.limits.period) > 0.0 {
+                let numbers = format!("{:.3}", known.count);
+                line(text, who, "failures", moment.second_of(known.seen), &numbers);
+            }
+        }
+    }
+
+    /// Takes back what [`Throttle::write`] wrote. False where it cannot be understood.
+    pub(crate) fn restore(&self, who: Who, seen: Instant, count: &str) -> bool {
+        let Some(count) = count.parse().ok().filter(|count: &f64| count.is_finite()) else {
+            return false;
+        };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < MOST_KEYS {
+            failures.insert(who, Failures { count, seen });
+        }
+        true
+    }
+
+    fn keys(&self, address: Option<IpAddr>, user: &str) -> Vec<(Who, u32)> {
+        let mut keys = vec![(Who::user(user), self.limits.per_user)];
         if let Some(address) = address {
-            let [host, network] = match address.to_canonical() {
-                IpAddr::V4(_) => [32, 24],
-                IpAddr::V6(_) => [64, 48],
-            };
-            keys.push((Key::Address(prefix(address, host)), self.limits.per_address));
-            keys.push((Key::Network(prefix(address, network)), self.limits.per_network));
+            keys.push((Who::address(address), self.limits.per_address));
+            keys.push((Who::network(address), self.limits.per_network));
         }
         keys
     }
@@ -104,10 +127,6 @@ impl Failures {
         let forgotten = self.count.max(1.0) * passed / period.as_secs_f64().max(1.0);
         (self.count - forgotten).max(0.0)
     }
-}
-
-fn prefix(address: IpAddr, length: u8) -> IpAddr {
-    ipnet::IpNet::new(address.to_canonical(), length).map_or(address, |network| network.network())
 }
 
 /// About 10 MB.
@@ -157,5 +176,27 @@ mod tests {
         assert!(!allows(3));
         assert!(allows(4));
         assert!(allows(15));
+    }
+
+    #[tokio::test]
+    async fn failures_outlive_a_restart() {
+        let limits = || LoginLimits { per_address: 4, ..LoginLimits::default() };
+        let first = Throttle::new(limits());
+        let day = std::time::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        let moment = Moment { instant: Instant::now(), day };
+        fail(&first, 4, "192.0.2.1", "bob", moment.instant);
+        assert!(first.take_changed() && !first.take_changed());
+        let mut text = String::new();
+        first.write(moment, &mut text);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("address 192.0.2.1 failures 1764000000 4.000\n"), "{text}");
+        let second = Throttle::new(limits());
+        let who = Who::address([192, 0, 2, 1].into());
+        assert!(second.restore(who, moment.at(1_764_000_000), "4.000"));
+        assert!(!second.allows("192.0.2.1".parse().ok(), "eve", moment.instant));
+        assert!(second.allows("192.0.2.2".parse().ok(), "eve", moment.instant));
+        for count in ["", "x", "inf", "NaN"] {
+            assert!(!second.restore(who, moment.instant, count), "{count}");
+        }
     }
 }
