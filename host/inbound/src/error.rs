@@ -9,7 +9,7 @@ use crate::config::Address;
 #[non_exhaustive]
 pub enum Error {
     /// A listener cannot be opened.
-    #[error("cannot listen on {address} ({listener}): {source}{}", advice(.source, .address))]
+    #[error("cannot listen on {address} ({listener}){}", advice(.source, .address))]
     Bind {
         /// Its name in the configuration.
         listener: String,
