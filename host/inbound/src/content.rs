@@ -198,6 +198,9 @@ async fn ask(
     wait(ruling.delay).await;
     // A plugin that decided has seen what was found, and overrules it: for the message, or for single recipients.
     let (verdict, by_dmarc) = authenticate::overall(session, verified, &ruling);
+    if session.is_lmtp() && verdict == Verdict::Pass {
+        session.refuse_full(transaction, draft.octets().len()).await;
+    }
     if let Some(fates) = Fates::of(&transaction.policy.recipients, &verdict) {
         return settle(session, transaction, fates, ruling.plugin);
     }

@@ -2,6 +2,7 @@
 //! mailboxes that are known to be full.
 
 use message::{Edit, Header};
+use policy::{RecipientVerdict, Stage};
 use smtp::{ForwardPath, LocalDomains, Mailbox, Reply, Resolution, Route};
 
 use crate::house::now;
@@ -42,6 +43,23 @@ impl Session {
         match asked.await {
             Ok(Some(reply)) => Err(reply),
             Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Over LMTP each recipient has a reply of its own (RFC 2033 §4.2), and the size of the content is known by now: who has
+    /// no room for it hears that here, and the others get their copies.
+    pub(crate) async fn refuse_full(&self, transaction: &mut Transaction, octets: u64) {
+        for place in 0..transaction.policy.recipients.len() {
+            let recipient = &transaction.policy.recipients[place];
+            if !matches!(recipient.verdict, None | Some(RecipientVerdict::Accept)) {
+                continue;
+            }
+            let path = recipient.path.clone();
+            if let Err(reply) = self.check_room(&path, octets).await {
+                transaction.note_rule(Stage::Data, "quota", Some(&path), &reply);
+                let verdict = RecipientVerdict::Refuse(reply);
+                transaction.policy.recipients[place].verdict = Some(verdict);
+            }
         }
     }
 }

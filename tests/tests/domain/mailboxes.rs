@@ -49,6 +49,41 @@ fn a_full_mailbox_is_told_at_rcpt() {
 }
 
 #[test]
+fn over_lmtp_each_hears_of_its_own_mailbox() {
+    let sink = Sink::start(Behaviour::default());
+    let server = small(&sink, "").listener("lmtp", "lmtp").start();
+    let both = ["alice@example.test", "bob@example.test"];
+    // The replies to RCPT, and to the end of data those of who was taken there.
+    let handed = |parameters: &str, octets: usize| -> Vec<String> {
+        let mut client = server.connect("lmtp");
+        client.reply().unwrap();
+        client.command("LHLO client.example").unwrap();
+        client.command(&format!("MAIL FROM:<{CAROL}>{parameters}")).unwrap();
+        let rcpt = both.map(|to| client.command(&format!("RCPT TO:<{to}>")).unwrap());
+        assert_eq!(client.command("DATA").unwrap().code, 354);
+        client.send(&tests::client::stuffed(&letter::large("lmtp", octets))).unwrap();
+        let mut told: Vec<String> = rcpt.iter().map(ToString::to_string).collect();
+        let taken = rcpt.iter().filter(|reply| reply.is_positive());
+        told.extend(taken.map(|_| client.reply().unwrap().to_string()));
+        told
+    };
+    let check = |told: &[String], expected: &[&str]| {
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told}: {expected}");
+        }
+    };
+    check(&handed("", 20_000), &["250", "250", "552 5.2.2 The message is larger", "250 2.0.0"]);
+    check(&handed("", 6000), &["250", "250", "250 2.0.0", "250 2.0.0"]);
+    server.wait_mailbox("alice", 1);
+    check(&handed("", 6000), &["250", "250", "452 4.2.2 The mailbox is full", "250 2.0.0"]);
+    check(&handed(" SIZE=6000", 6000), &["452 4.2.2", "250", "250 2.0.0"]);
+    assert_eq!(server.wait_mailbox("bob", 4).len(), 4);
+    assert_eq!(server.mailbox("alice").len(), 1);
+    assert!(sink.taken().is_empty(), "the client tells whom it wants");
+}
+
+#[test]
 fn what_did_not_say_its_size_is_told_in_a_report() {
     let sink = Sink::start(Behaviour::default());
     let server = small(&sink, "when-full = \"refuse\"").start();
