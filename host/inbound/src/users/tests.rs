@@ -49,6 +49,28 @@ async fn an_unknown_user_costs_as_much_as_a_known_one() {
 }
 
 #[test]
+fn an_unknown_user_can_not_be_told_by_the_time_that_scram_takes() {
+    let scram = ScramVerifier::derive("correct horse", b"salt", 4096).unwrap();
+    let user = |number: u32| User {
+        name: format!("user{number}"),
+        password: Secret::nobody(),
+        scram: Some(scram.clone()),
+        may_send_as: Vec::new(),
+    };
+    let users = Users::new((0..5000).map(user), None, [1; 32]);
+    let cost = |name: &str| {
+        let begun = tokio::time::Instant::now();
+        for _ in 0..200 {
+            std::hint::black_box(users.verifier(name));
+        }
+        begun.elapsed()
+    };
+    let (known, unknown) = (cost("user7"), cost("nobody"));
+    // One is a look into a table, and the other was a walk through all users; the machine may be busy.
+    assert!(known < unknown * 10 && unknown < known * 10, "{known:?} {unknown:?}");
+}
+
+#[test]
 fn an_unknown_user_can_not_be_told_by_the_parameters_of_scram() {
     let users = users();
     let parameters = |user: &str| {
