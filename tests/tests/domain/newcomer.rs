@@ -154,6 +154,21 @@ fn the_readme_leads_from_nothing_to_a_domain_that_sends_and_receives() {
     assert!(list.status.success(), "{}", list.stderr);
 }
 
+#[test]
+fn systemd_takes_the_unit() {
+    let name = "the unit for systemd";
+    let Some(analyze) = Foreign::need(name, "systemd-analyze") else { return };
+    let unit = fs::read_to_string(root().join("config/gatepost.service")).unwrap();
+    let installed = "/usr/local/bin/gatepost";
+    assert!(unit.contains(installed));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gatepost.service");
+    fs::write(&file, unit.replace(installed, program().to_str().unwrap())).unwrap();
+    let found = finish(Command::new(&analyze.path).arg("verify").arg(&file));
+    // What it warns of does not change its status.
+    assert!(found.status.success() && found.stderr.is_empty(), "{}", found.stderr);
+}
+
 /// Alice's mail program, with TLS from the first octet.
 fn sends(port: u16, neighbour: &Gatepost) {
     let mut client = Client::connect(("127.0.0.1", port)).unwrap();
