@@ -29,6 +29,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// [`File::sync`] of all these files, with as few flushes of the device as it can; a result for each of them.
+    fn sync_all(&self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync()).collect()
+    }
     /// What is free on the file system.
     fn space(&self) -> io::Result<Space>;
     /// Locks the directory until the value is dropped. `WouldBlock`: somebody else has it.

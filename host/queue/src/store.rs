@@ -103,7 +103,7 @@ pub(crate) struct Moved {
     pub(crate) result: Result<u64, Error>,
 }
 
-/// Moves messages to files of their own.
+/// Moves messages to files of their own. All files of the portion are flushed together, and each directory once.
 pub(crate) fn settle(disk: &dyn Disk, index: &mut Index, moves: Vec<Move>) -> Vec<Moved> {
     let mut results = Vec::with_capacity(moves.len());
     let mut ready = Vec::with_capacity(moves.len());
@@ -131,15 +131,36 @@ pub(crate) fn settle(disk: &dyn Disk, index: &mut Index, moves: Vec<Move>) -> Ve
         }));
         return results;
     }
-    let mut directories = BTreeSet::new();
+    let mut written = Vec::with_capacity(ready.len());
     for (message, json, content) in ready {
-        let (id, revision) = (message.id, message.revision);
-        let moved = settle_one(disk, &message, json, content.as_ref());
-        if moved.is_ok() {
+        let files = write_aside(disk, &message, json, content.as_ref());
+        written.push((message.id, message.revision, files));
+    }
+    results.extend(install(disk, written));
+    results
+}
+
+/// Makes files durable, gives them their names, and makes the names durable.
+fn install(disk: &dyn Disk, written: Vec<(Id, u64, Result<Vec<Aside>, Error>)>) -> Vec<Moved> {
+    let all = written.iter().flat_map(|(.., files)| files.iter().flatten());
+    let all: Vec<_> = all.map(|aside| Arc::clone(&aside.file)).collect();
+    let mut flushed = disk.sync_all(&all).into_iter();
+    let mut directories = BTreeSet::new();
+    let mut results = Vec::with_capacity(written.len());
+    for (id, revision, files) in written {
+        let named = files.and_then(|files| {
+            let synced: Vec<_> = flushed.by_ref().take(files.len()).collect();
+            let mut pairs = files.iter().zip(synced);
+            let named = pairs.try_for_each(|(aside, synced)| aside.name(disk, synced));
+            if named.is_err() {
+                files.iter().for_each(|aside| aside.remove(disk));
+            }
+            named
+        });
+        if named.is_ok() {
             directories.insert(deferred_dir(id));
         }
-        let result = moved.map(|()| revision);
-        results.push(Moved { id, indexed: Some(revision), result });
+        results.push(Moved { id, indexed: Some(revision), result: named.map(|()| revision) });
     }
     // The directories first: without them their files are nowhere.
     let synced = [String::from("deferred")]
@@ -169,60 +190,83 @@ impl Move {
     }
 }
 
-fn settle_one(
+/// A file that was written, and has not its name yet.
+struct Aside {
+    path: String,
+    file: Arc<dyn File>,
+}
+
+/// Writes the files of a message: its content, if that must leave the log, and the record that makes it valid. None is left
+/// if one could not be written.
+fn write_aside(
     disk: &dyn Disk,
     message: &Message,
     json: Vec<u8>,
     content: Option<&Content>,
-) -> Result<(), Error> {
+) -> Result<Vec<Aside>, Error> {
+    let mut files = Vec::with_capacity(2);
     if let Some(content) = content {
-        copy_content(disk, message, content)?;
+        let path = eml_path(message.id);
+        files.push(Aside::write(disk, path, |file| copy_content(file, message, content))?);
     }
-    let record = Record::new(Kind::State, message.id, json);
-    replace(disk, &record_path(message.id), |file| file.write_at(0, &[&record.to_file()]))
+    let record = Record::new(Kind::State, message.id, json).to_file();
+    match Aside::write(disk, record_path(message.id), |file| file.write_at(0, &[&record])) {
+        Ok(aside) => files.push(aside),
+        Err(error) => {
+            files.iter().for_each(|aside| aside.remove(disk));
+            return Err(error);
+        }
+    }
+    Ok(files)
 }
 
 /// Copies what lies with the head; a large body keeps its own file.
-fn copy_content(disk: &dyn Disk, message: &Message, content: &Content) -> Result<(), Error> {
+fn copy_content(file: &dyn File, message: &Message, content: &Content) -> io::Result<()> {
     let stored = &message.content;
     let len = if stored.large.is_some() { stored.head } else { stored.head + stored.body };
-    replace(disk, &eml_path(message.id), |file| {
-        let mut buffer = vec![0; COPY];
-        let mut offset = 0;
-        while offset < len {
-            let want = buffer.len().min(usize::try_from(len - offset).unwrap_or(COPY));
-            match content.read_at(offset, &mut buffer[..want])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => {
-                    file.write_at(offset, &[&buffer[..count]])?;
-                    offset += count as u64;
-                }
+    let mut buffer = vec![0; COPY.min(usize::try_from(len).unwrap_or(COPY))];
+    let mut offset = 0;
+    while offset < len {
+        let want = buffer.len().min(usize::try_from(len - offset).unwrap_or(COPY));
+        match content.read_at(offset, &mut buffer[..want])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                file.write_at(offset, &[&buffer[..count]])?;
+                offset += count as u64;
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
-/// Writes a file aside, makes it durable, and gives it its name. The name is durable after a flush of the directory.
-fn replace(
-    disk: &dyn Disk,
-    path: &str,
-    write: impl FnOnce(&dyn File) -> io::Result<()>,
-) -> Result<(), Error> {
-    let aside = aside(path);
-    let replace = || {
+impl Aside {
+    fn write(
+        disk: &dyn Disk,
+        path: String,
+        write: impl FnOnce(&dyn File) -> io::Result<()>,
+    ) -> Result<Self, Error> {
+        let aside = aside(&path);
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        disk.create_dir(directory)?;
-        let file = disk.create(&aside)?;
-        write(&*file)?;
-        file.sync()?;
-        disk.rename(&aside, path)
-    };
-    replace().map_err(|error| {
-        // Recovery removes what is left here.
-        let _ = disk.remove(&aside);
-        Error::disk("write", disk.name(path))(error)
-    })
+        let made = disk.create_dir(directory).and_then(|()| disk.create(&aside));
+        match made.and_then(|file| write(&*file).map(|()| file)) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => {
+                // Recovery removes what is left here.
+                let _ = disk.remove(&aside);
+                Err(Error::disk("write", disk.name(&path))(error))
+            }
+        }
+    }
+
+    /// Gives it its name, if its flush succeeded. The name is durable after a flush of the directory.
+    fn name(&self, disk: &dyn Disk, synced: io::Result<()>) -> Result<(), Error> {
+        let named = synced.and_then(|()| disk.rename(&aside(&self.path), &self.path));
+        named.map_err(Error::disk("write", disk.name(&self.path)))
+    }
+
+    fn remove(&self, disk: &dyn Disk) {
+        let _ = disk.remove(&aside(&self.path));
+    }
 }
 
 /// What a file is called until it is whole.
