@@ -138,6 +138,9 @@ impl File for CountingFile {
     fn allocate(&self, len: u64) -> std::io::Result<()> {
         self.file.allocate(len)
     }
+    fn truncate(&self, len: u64) -> std::io::Result<()> {
+        self.file.truncate(len)
+    }
     fn sync(&self) -> std::io::Result<()> {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.file.sync()

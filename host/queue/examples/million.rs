@@ -266,6 +266,9 @@ impl File for UnflushedFile {
     fn allocate(&self, len: u64) -> std::io::Result<()> {
         self.0.allocate(len)
     }
+    fn truncate(&self, len: u64) -> std::io::Result<()> {
+        self.0.truncate(len)
+    }
     fn sync(&self) -> std::io::Result<()> {
         Ok(())
     }

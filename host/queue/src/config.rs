@@ -55,7 +55,8 @@ pub struct Limits {
     pub sender_octets: u64,
     /// Size of a segment of the log, in octets; a multiple of 4096.
     pub segment_octets: u64,
-    /// Segments in use, the current one included, before survivors are moved out and accepting pauses.
+    /// Segments in use, the current one included, before accepting pauses; one that a start cut off counts by its octets.
+    /// Survivors are moved out when half as many are in use.
     pub segments: usize,
     /// End of each segment that only STATE and DONE records may use, in octets, so that a full disk stops accepting and
     /// not delivering.

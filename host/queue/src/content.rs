@@ -186,6 +186,10 @@ mod tests {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn sync(&self) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }

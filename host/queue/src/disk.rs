@@ -51,6 +51,8 @@ pub trait File: Debug + Send + Sync + 'static {
     fn write_at(&self, offset: u64, pieces: &[&[u8]]) -> io::Result<()>;
     /// Reserves room up to `len`, so that writes there cannot meet a full disk, and makes the file that long.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes the file that short, and gives back the room behind.
+    fn truncate(&self, len: u64) -> io::Result<()>;
     /// Makes the content durable (and the length, if it grew).
     fn sync(&self) -> io::Result<()>;
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use message::Id;
 
 use crate::content::{ContentPlace, Source, large_path};
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
 use crate::entry::Brief;
 use crate::error::Error;
 use crate::index::Indexed;
@@ -164,7 +164,13 @@ pub(crate) fn recover(
         let read = if repair { file.sync() } else { Ok(()) };
         let end = found.ends.get(number).copied();
         let read = read.and_then(|()| scan::segment(&mut replay, &*file, origin, end));
-        found.last = Some((*number, read.map_err(Error::disk("read", disk.name(path)))?));
+        let end = read.map_err(Error::disk("read", disk.name(path)))?;
+        found.last = Some((*number, end));
+        if repair {
+            let damaged = replay.damage.iter().any(|damage| damage.segment == *number);
+            let len = if damaged { file.len() } else { cut(&*file, end) };
+            found.lens.insert(*number, len.map_err(Error::disk("read", disk.name(path)))?);
+        }
     }
     if repair && let Err(error) = forget_torn(&**disk, &found) {
         tracing::warn!(%error, "what a crash tore off could not be removed; the next start tries again");
@@ -176,6 +182,23 @@ pub(crate) fn recover(
 /// What lies in `deferred/` counts only after the log let go of it, and by then it was flushed.
 fn flush_names(disk: &dyn Disk) -> io::Result<()> {
     ["log", "large"].into_iter().try_for_each(|path| disk.sync_dir(path))
+}
+
+/// Gives back what a segment allocated and does not use, as nothing is added to it any more; gives how long it is then.
+/// It needs no flush: all up to `end` is durable, and if a crash brings back what stood behind it, the next start finds the
+/// same end.
+fn cut(file: &dyn File, end: u64) -> io::Result<u64> {
+    let len = file.len()?;
+    if end >= len {
+        return Ok(len);
+    }
+    match file.truncate(end) {
+        Ok(()) => Ok(end),
+        Err(error) => {
+            tracing::debug!(%error, "an old segment of the log could not be cut off");
+            Ok(len)
+        }
+    }
 }
 
 /// The end that a crash tore off is kept as long as its segment.

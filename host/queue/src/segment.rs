@@ -66,12 +66,14 @@ pub(crate) struct Log {
 struct Older {
     number: u32,
     name: String,
+    /// Length of its file.
+    octets: u64,
     left: Left,
 }
 
 impl Older {
-    fn new((number, name): (u32, String)) -> Self {
-        Self { number, name, left: Left::InUse }
+    fn new(number: u32, name: String, octets: u64) -> Self {
+        Self { number, name, octets, left: Left::InUse }
     }
 }
 
@@ -108,7 +110,14 @@ impl Log {
             most_segments: limits.segments,
             current: None,
             last: found.last,
-            older: found.segments.into_iter().map(Older::new).collect(),
+            older: found
+                .segments
+                .into_iter()
+                .map(|(number, name)| {
+                    let len = found.lens.get(&number).copied().unwrap_or(limits.segment_octets);
+                    Older::new(number, name, len)
+                })
+                .collect(),
             faulty: Vec::new(),
             spares: found.spares,
             next_number,
@@ -127,12 +136,22 @@ impl Log {
             current.end + octets + TERMINATOR.len() as u64
                 <= self.segment_octets - self.reserve_octets
         });
-        fits || (self.spares.len() >= 2 && self.older.len() + 1 < self.most_segments)
+        fits || (self.spares.len() >= 2 && self.may_begin())
+    }
+
+    /// Would the log stay within its bounds with another segment? They are what it takes of the disk, which is what a start
+    /// reads, and the files that are open. Segments that a start cut off count by what is left of them: so a loop of
+    /// restarts, each of which begins one, does not use up what is meant for mail.
+    fn may_begin(&self) -> bool {
+        let (most, whole) = (self.most_segments, self.segment_octets);
+        let current = u64::from(self.current.is_some());
+        let used = self.older.iter().map(|older| older.octets).sum::<u64>() + current * whole;
+        used + whole <= most as u64 * whole && self.older.len() + 1 < most * SHORT_ONES
     }
 
     /// Would a spare segment make room for so many octets?
     pub(crate) fn needs_spare(&self, octets: u64) -> bool {
-        !self.has_room(octets) && self.older.len() + 1 < self.most_segments
+        !self.has_room(octets) && self.may_begin()
     }
 
     /// Can records without content be written for sure?
@@ -186,7 +205,7 @@ impl Log {
         match self.begin(&spare) {
             Ok(next) => {
                 if let Some(last) = self.current.replace(next) {
-                    self.older.push_back(Older::new((last.segment.origin.segment, last.name)));
+                    self.retire(last);
                 }
                 Ok(())
             }
@@ -217,8 +236,13 @@ impl Log {
         if let Some(last) = self.current.take() {
             self.last = Some((last.segment.origin.segment, last.end));
             self.faulty.push(last.segment.origin.segment);
-            self.older.push_back(Older::new((last.segment.origin.segment, last.name)));
+            self.retire(last);
         }
+    }
+
+    fn retire(&mut self, last: Current) {
+        let number = last.segment.origin.segment;
+        self.older.push_back(Older::new(number, last.name, self.segment_octets));
     }
 
     /// Takes the oldest segment out of use; nothing in it is needed any more. `pinned`: somebody still reads it.
@@ -228,7 +252,9 @@ impl Log {
         };
         if let Left::InUse = oldest.left {
             let name = oldest.name.clone();
-            let reuse = !pinned && !self.faulty.contains(&number) && self.spares.len() < SPARES;
+            let whole = oldest.octets == self.segment_octets;
+            let healthy = !pinned && !self.faulty.contains(&number);
+            let reuse = whole && healthy && self.spares.len() < SPARES;
             let left = if reuse {
                 let spare = self.spare_name();
                 self.disk.rename(&name, &spare)?;
@@ -319,6 +345,8 @@ pub(crate) struct Found {
     /// Where segments end, by number: their records fill all before it, and nothing behind it counts. Of the last one
     /// nobody knows yet.
     pub(crate) ends: BTreeMap<u32, u64>,
+    /// How long their files are, by number; whole, if nothing is said.
+    pub(crate) lens: BTreeMap<u32, u64>,
     /// The last segment, and where it was found to end.
     pub(crate) last: Option<(u32, u64)>,
 }
@@ -372,6 +400,9 @@ fn random() -> u64 {
 /// One to go on with, one as the reserve that lets states be written on a full disk, and one more so that rolling
 /// seldom waits for a new one.
 const SPARES: usize = 3;
+
+/// For each whole segment, so many short ones may be in use at most.
+const SHORT_ONES: usize = 16;
 
 const TERMINATOR: [u8; 64] = [0; 64];
 

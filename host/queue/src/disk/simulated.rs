@@ -67,10 +67,28 @@ type Change = Vec<(String, Option<usize>)>;
 struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
-    /// Not flushed, in order: offset and octets. An empty one at an offset is a new length.
-    pending: Vec<(usize, Vec<u8>)>,
+    /// Not flushed, in order.
+    pending: Vec<Pending>,
     /// A flush of these was refused.
-    limbo: Vec<(usize, Vec<u8>)>,
+    limbo: Vec<Pending>,
+}
+
+/// A change of a file that a crash may drop.
+#[derive(Clone, Debug)]
+enum Pending {
+    /// These octets at that offset.
+    Write(usize, Vec<u8>),
+    /// Nothing behind it.
+    Cut(usize),
+}
+
+impl Pending {
+    fn apply(&self, octets: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, piece) => write(octets, *offset, piece),
+            Self::Cut(len) => octets.truncate(*len),
+        }
+    }
 }
 
 impl Default for SimulatedDisk {
@@ -197,8 +215,15 @@ impl SimulatedDisk {
 impl Inode {
     fn after_crash(&self, seed: u64, random: &mut Random) -> Self {
         let mut octets = self.durable.clone();
-        for (offset, piece) in self.limbo.iter().chain(&self.pending) {
-            let len = match if seed == 0 { 0 } else { random.below(4) } {
+        for change in self.limbo.iter().chain(&self.pending) {
+            let fate = if seed == 0 { 0 } else { random.below(4) };
+            let Pending::Write(offset, piece) = change else {
+                if fate > 0 {
+                    change.apply(&mut octets);
+                }
+                continue;
+            };
+            let len = match fate {
                 0 => continue,
                 1 => {
                     // Sectors of a write reach the disk in any order.

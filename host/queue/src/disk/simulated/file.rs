@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Done, SimulatedDisk, State, stopped, write};
+use super::{Done, Pending, SimulatedDisk, State, stopped, write};
 use crate::disk::File;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl File for SimulatedFile {
         }
         let inode = state.inode(self.number);
         write(&mut inode.live, offset, &octets);
-        inode.pending.push((offset, octets));
+        inode.pending.push(Pending::Write(offset, octets));
         match done {
             Done::Whole => Ok(()),
             Done::Half => Err(stopped()),
@@ -72,8 +72,18 @@ impl File for SimulatedFile {
         let before = inode.live.len();
         if before < len {
             inode.live.resize(len, 0);
-            inode.pending.push((before, vec![0; len - before]));
+            inode.pending.push(Pending::Write(before, vec![0; len - before]));
         }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.lock_state();
+        state.operation(false)?.whole()?;
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let inode = state.inode(self.number);
+        inode.live.truncate(len);
+        inode.pending.push(Pending::Cut(len));
         Ok(())
     }
 
@@ -85,8 +95,8 @@ impl File for SimulatedFile {
         let inode = state.inode(self.number);
         match result {
             Ok(()) => {
-                for (offset, octets) in std::mem::take(&mut inode.pending) {
-                    write(&mut inode.durable, offset, &octets);
+                for change in std::mem::take(&mut inode.pending) {
+                    change.apply(&mut inode.durable);
                 }
                 Ok(())
             }
