@@ -11,7 +11,7 @@ use crate::message::{Message, QueuedRecipient, RecipientState};
 use crate::priority::Priority;
 
 /// Which messages. Every field that is set must match; the default matches all.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// One of these. Empty: any.

@@ -177,7 +177,7 @@ pub(crate) struct Glance {
 
 /// Looks at the start of a `+` line, and not at its checksum: lists go through a million of them.
 pub(crate) fn glance(line: &[u8]) -> Option<Glance> {
-    let mut words = line.split(|octet| *octet == b' ').skip(1);
+    let mut words = line.strip_prefix(b"+ ")?.split(|octet| *octet == b' ');
     let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
     let mut value = |name: &[u8]| {
         let word = words.find_map(|word| word.strip_prefix(name))?;
@@ -333,6 +333,31 @@ impl Reader {
         }
     }
 
+    /// The next lines that are in memory, at least one, with their ends, and where they begin; `None` at the end.
+    pub(crate) fn next_lines(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        loop {
+            let rest = &self.octets[self.done..];
+            if rest.first() == Some(&0) {
+                return Ok(None);
+            }
+            let ends = self.start + self.octets.len() as u64 >= self.len || rest.len() > LONGEST;
+            let whole = match memchr::memrchr(b'\n', rest) {
+                Some(end) => end + 1,
+                None if ends => rest.len(),
+                None => 0,
+            };
+            if whole > 0 {
+                let (begin, offset) = (self.done, self.offset());
+                self.done += whole;
+                return Ok(Some((offset, &self.octets[begin..self.done])));
+            }
+            if ends {
+                return Ok(None);
+            }
+            self.fill()?;
+        }
+    }
+
     /// The next line; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Found<'_>>> {
         let header = self.offset() == 0;
@@ -371,6 +396,9 @@ impl Reader {
 pub(crate) const FILE: &str = "deferred.index";
 const ASIDE: &str = "deferred.index.tmp";
 const HEADER: &[u8] = b"gatepost index 1\n";
+
+/// What stands in the line of a held message: it is the first flag.
+pub(crate) const HELD: &str = " flags=h";
 
 /// " crc=" and eight digits.
 const CRC: usize = 13;

@@ -36,7 +36,7 @@ use outcomes::Handed;
 use settle::{Settling, Used};
 use suspended::Suspensions;
 
-use crate::admin::{Action, Destination};
+use crate::admin::{Action, Destination, Filter};
 use crate::clock::Clock;
 use crate::commit::{Gauge, Order, Written};
 use crate::config::Config;
@@ -60,8 +60,8 @@ pub(crate) enum Command {
     Next(oneshot::Sender<Delivery>),
     /// Somebody waits for news.
     NextNotice(oneshot::Sender<Notice>),
-    /// Where all messages are, without a look at each.
-    Survey(oneshot::Sender<Survey>),
+    /// Where all messages are that may match, without a look at each.
+    Survey(Arc<Filter>, oneshot::Sender<Survey>),
     /// Where to read these messages.
     Select(Vec<Id>, oneshot::Sender<Vec<Candidate>>),
     /// What a report for this message tells.
@@ -254,7 +254,7 @@ impl Manager {
         match command {
             Command::Next(worker) => self.workers.push_back(worker),
             Command::NextNotice(teller) => self.notices.tellers.push_back(teller),
-            Command::Survey(reply) => drop(reply.send(self.survey())),
+            Command::Survey(filter, reply) => drop(reply.send(self.survey(&filter))),
             Command::Select(ids, reply) => drop(reply.send(self.select(&ids))),
             Command::Destinations(reply) => drop(reply.send(self.destinations())),
             Command::Suspended(reply) => drop(reply.send(self.suspensions.list())),

@@ -30,6 +30,18 @@ pub(crate) enum StatePlace {
 
 /// Reads the last whole state of a message.
 pub(crate) fn read_state(disk: &dyn Disk, id: Id, place: &StatePlace) -> Result<Message, Error> {
+    let all = |_: &[u8]| true;
+    let damaged = || Error::Damaged { what: format!("the state of {id}") };
+    read_state_if(disk, id, place, all)?.ok_or_else(damaged)
+}
+
+/// The same, if its JSON is wanted.
+pub(crate) fn read_state_if(
+    disk: &dyn Disk,
+    id: Id,
+    place: &StatePlace,
+    wanted: impl FnOnce(&[u8]) -> bool,
+) -> Result<Option<Message>, Error> {
     let octets = match place {
         StatePlace::Log { file, offset } => read_record(&**file, *offset),
         StatePlace::Deferred => read_whole(disk, &record_path(id)),
@@ -47,7 +59,10 @@ pub(crate) fn read_state(disk: &dyn Disk, id: Id, place: &StatePlace) -> Result<
     if header.id != id {
         return Err(damaged());
     }
-    parse_message(json).ok_or_else(damaged)
+    if !wanted(json) {
+        return Ok(None);
+    }
+    parse_message(json).ok_or_else(damaged).map(Some)
 }
 
 /// The JSON of an ACCEPT or STATE record.

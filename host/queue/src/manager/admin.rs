@@ -8,13 +8,13 @@ use message::Id;
 use smtp::Reply;
 
 use super::{Durable, Entry, Manager, Task};
-use crate::admin::{Action, Changes};
+use crate::admin::{Action, Changes, Filter};
 use crate::content::{ContentPlace, Source};
 use crate::disk::File;
 use crate::error::Error;
 use crate::fate;
 use crate::message::{Message, Outcome, QueuedRecipient, RecipientState};
-use crate::store::{StatePlace, read_state};
+use crate::store::{StatePlace, read_state_if};
 
 /// Where to read a message.
 #[derive(Debug)]
@@ -29,11 +29,14 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Reads it. Blocks.
-    pub(crate) fn read(&self) -> Result<Message, Error> {
+    /// Reads it, unless what lies on the disk is not wanted. Blocks.
+    pub(crate) fn read_if(
+        &self,
+        wanted: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<Message>, Error> {
         match &self.loaded {
-            Some(message) => Ok(Message::clone(message)),
-            None => read_state(&*self.source.disk, self.id, &self.state),
+            Some(message) => Ok(Some(Message::clone(message))),
+            None => read_state_if(&*self.source.disk, self.id, &self.state, wanted),
         }
     }
 
@@ -69,7 +72,10 @@ pub(crate) struct Survey {
 }
 
 impl Manager {
-    pub(super) fn survey(&self) -> Survey {
+    pub(super) fn survey(&self, filter: &Filter) -> Survey {
+        if let Some(others) = self.few(filter) {
+            return Survey { index: None, others };
+        }
         let other = |(id, entry): (Id, &Entry)| {
             (entry.state.is_some() || self.loaded.contains_key(&id)).then_some(id)
         };
@@ -77,6 +83,30 @@ impl Manager {
             index: self.deferred.shown(),
             others: self.entries.iter().filter_map(other).collect(),
         }
+    }
+
+    /// All messages that may match, if what is kept of each in memory says that they are few: then their own files are
+    /// read, and not the index.
+    fn few(&self, filter: &Filter) -> Option<Vec<Id>> {
+        if filter.held == Some(true) || filter.hold.is_some() {
+            let may_be_held = |(id, entry): (Id, &Entry)| {
+                (entry.held || self.loaded.contains_key(&id)).then_some(id)
+            };
+            let ids: Vec<Id> = self.entries.iter().filter_map(may_be_held).take(FEW + 1).collect();
+            return (ids.len() <= FEW).then_some(ids);
+        }
+        let limit = filter.limit.filter(|limit| *limit <= FEW)?;
+        if *filter != (Filter { limit: filter.limit, ..Filter::default() }) {
+            return None;
+        }
+        let mut ids: Vec<Id> = self.entries.iter().map(|(id, _)| id).collect();
+        // Some of them may be finished before they are read.
+        let most = limit + limit / 10 + 10;
+        if most < ids.len() {
+            ids.select_nth_unstable(most);
+            ids.truncate(most);
+        }
+        Some(ids)
     }
 
     /// Where to read these messages, oldest first.
@@ -203,3 +233,6 @@ fn change(message: &mut Message, changes: &Changes, in_hand: &HashSet<usize>, no
 fn is_idle(recipient: &QueuedRecipient, in_hand: &HashSet<usize>) -> bool {
     !recipient.state.is_final() && !in_hand.contains(&recipient.index)
 }
+
+/// So many files are read sooner than an index of a million lines.
+const FEW: usize = 1000;

@@ -1,5 +1,6 @@
 //! Which messages an operator means: found in the index and in memory, read away from the owner of the queue.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::Queue;
 use crate::admin::Filter;
 use crate::disk::File;
-use crate::index::{Line, Reader, glance, parse};
+use crate::index::{HELD, Line, Reader, glance, parse};
 use crate::manager::{Candidate, Command, Survey};
 use crate::message::Message;
 use crate::store::parse_message;
@@ -38,9 +39,12 @@ impl Queue {
             let candidates = self.ask(|reply| Command::Select(ids, reply)).await;
             let (filter, make, file) = (Arc::clone(&filter), Arc::clone(&make), file.clone());
             let read = move || -> Vec<T> {
+                let texts = texts(&filter);
+                let finders = finders(&texts);
                 let matching = candidates.unwrap_or_default().into_iter().filter_map(|candidate| {
                     let place = portion.binary_search_by_key(&candidate.id, |place| place.id);
-                    let message = portion[place.ok()?].read(file.as_deref(), &candidate)?;
+                    let message =
+                        portion[place.ok()?].read(file.as_deref(), &candidate, &finders)?;
                     filter.matches(&message, now).then(|| make(&candidate, message))
                 });
                 matching.collect()
@@ -64,7 +68,8 @@ impl Queue {
         if !filter.ids.is_empty() {
             return None;
         }
-        let Survey { index, others } = self.ask(Command::Survey).await?;
+        let asked = Arc::clone(filter);
+        let Survey { index, others } = self.ask(move |reply| Command::Survey(asked, reply)).await?;
         let filter = Arc::clone(filter);
         let look = move || {
             let mut places = Vec::new();
@@ -97,7 +102,13 @@ impl Place {
         Self { id, offset: u64::MAX, len: 0, revision: 0 }
     }
 
-    fn read(&self, index: Option<&dyn File>, candidate: &Candidate) -> Option<Message> {
+    /// `None`: it cannot be read, or lacks one of the texts.
+    fn read(
+        &self,
+        index: Option<&dyn File>,
+        candidate: &Candidate,
+        finders: &[Finder<'_>],
+    ) -> Option<Message> {
         if self.len > 0
             && candidate.is_deferred_as(self.revision)
             && let Ok(line) = index?.read_exact_at(self.offset, self.len as usize)
@@ -106,11 +117,14 @@ impl Place {
         {
             return Some(message);
         }
-        let read = candidate.read();
-        read.inspect_err(|error| {
+        let has_all = |json: &[u8]| {
+            let small = json.to_ascii_lowercase();
+            finders.iter().all(|finder| finder.find(&small).is_some())
+        };
+        let read = candidate.read_if(has_all).inspect_err(|error| {
             tracing::debug!(message = %candidate.id, %error, "left out of a list");
-        })
-        .ok()
+        });
+        read.ok().flatten()
     }
 }
 
@@ -129,44 +143,71 @@ fn search(
     now: SystemTime,
     places: &mut Vec<Place>,
 ) -> std::io::Result<()> {
-    let texts = texts(filter);
-    let finders: Vec<Finder<'_>> = texts.iter().map(|text| Finder::new(text.as_bytes())).collect();
+    let mut texts = texts(filter);
+    if filter.held == Some(true) || filter.hold.is_some() {
+        texts.push(HELD.to_owned());
+    }
+    let finders = finders(&texts);
     let mut reader = Reader::new(Arc::clone(file), end)?;
     let mut small = Vec::new();
-    while let Some((offset, line)) = reader.next_raw()? {
-        if line.first() != Some(&b'+') {
-            continue;
-        }
+    while let Some((offset, lines)) = reader.next_lines()? {
+        let mut searched = lines;
         if !finders.is_empty() {
             small.clear();
-            small.extend_from_slice(line);
+            small.extend_from_slice(lines);
             small.make_ascii_lowercase();
-            if finders.iter().any(|finder| finder.find(&small).is_none()) {
-                continue;
+            searched = &small;
+        }
+        lines_with(&finders, searched, |line| {
+            let (offset, line) = (offset + line.start as u64, &lines[line]);
+            // Its checksum is looked at when it is read for good.
+            let Some(glance) = glance(line) else { return };
+            let old = |age| now.duration_since(glance.received).is_ok_and(|passed| passed > age);
+            let held = filter.held.is_none_or(|wanted| glance.held == wanted);
+            if held && filter.older.is_none_or(old) {
+                let len = u32::try_from(line.len()).unwrap_or_default();
+                places.push(Place { id: glance.id, offset, len, revision: glance.revision });
             }
-        }
-        // Its checksum is looked at when it is read for good.
-        let Some(glance) = glance(line) else { continue };
-        let old = |age| now.duration_since(glance.received).is_ok_and(|passed| passed > age);
-        let fits =
-            filter.held.is_none_or(|wanted| glance.held == wanted) && filter.older.is_none_or(old);
-        if fits {
-            let len = u32::try_from(line.len()).unwrap_or_default();
-            places.push(Place { id: glance.id, offset, len, revision: glance.revision });
-        }
+        });
     }
     Ok(())
 }
 
+/// Takes each line in which all texts stand. All lines together are searched for the first text: those that lack it, and
+/// they are most of a million, are not even looked at one by one.
+fn lines_with(finders: &[Finder<'_>], lines: &[u8], mut take: impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at < lines.len() {
+        let found = match finders.first() {
+            Some(finder) => finder.find(&lines[at..]),
+            None => Some(0),
+        };
+        let Some(found) = found.map(|found| at + found) else { return };
+        let begin = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |end| at + end + 1);
+        let end = memchr::memchr(b'\n', &lines[found..]).map_or(lines.len(), |end| found + end);
+        let line = &lines[begin..end];
+        if finders.iter().skip(1).all(|finder| finder.find(line).is_some()) {
+            take(begin..end);
+        }
+        at = end + 1;
+    }
+}
+
+fn finders(texts: &[String]) -> Vec<Finder<'_>> {
+    texts.iter().map(|text| Finder::new(text.as_bytes())).collect()
+}
+
 /// What stands in the JSON of every message that matches, in small letters.
 fn texts(filter: &Filter) -> Vec<String> {
-    let wanted = [&filter.sender, &filter.recipient, &filter.domain, &filter.destination];
+    let addresses = [&filter.sender, &filter.recipient, &filter.domain, &filter.destination];
+    let names = [&filter.user, &filter.tag, &filter.hold];
     // What JSON may write in another way is not looked for.
     let plain = |text: &&String| {
         let as_it_is = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\');
         !text.is_empty() && *text != "<>" && text.bytes().all(as_it_is)
     };
-    wanted.into_iter().flatten().filter(plain).map(|text| text.to_ascii_lowercase()).collect()
+    let wanted = addresses.into_iter().chain(names).flatten().filter(plain);
+    wanted.map(|text| text.to_ascii_lowercase()).collect()
 }
 
 /// Messages that are read at once.
