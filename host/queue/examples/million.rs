@@ -7,7 +7,9 @@
 //! Processor time stands beside the time that passed: it says what the queue costs, whatever else the machine does.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program that measures")]
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,18 +70,24 @@ async fn fill(directory: &Path, messages: u32) -> Result<()> {
     Ok(())
 }
 
-/// With nothing in the log every message lies in its own files.
+/// What lies in the log now has files of its own when its segments are gone. The last is begun anew within five seconds.
 async fn wait_until_moved(directory: &Path) -> Result<()> {
-    while std::fs::read_dir(directory.join("log"))?
-        .filter(|entry| {
-            entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|e| e == "seg"))
-        })
-        .count()
-        > 1
-    {
+    let before = segments(directory)?;
+    while !segments(directory)?.is_disjoint(&before) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
+}
+
+fn segments(directory: &Path) -> Result<BTreeSet<OsString>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(directory.join("log"))? {
+        let name = entry?.file_name();
+        if Path::new(&name).extension().is_some_and(|extension| extension == "seg") {
+            names.insert(name);
+        }
+    }
+    Ok(names)
 }
 
 async fn send_until(queue: Queue, next: Arc<AtomicU32>, until: u32) -> Result<()> {
@@ -136,6 +144,10 @@ async fn measure(full: &Path, empty: &Path, messages: u32) -> Result<()> {
     let domain = Some("host7.example.org".to_owned());
     list(&queue, "domain, one in 1000", Filter { domain, ..Filter::default() }).await?;
     list(&queue, "held", Filter { held: Some(true), ..Filter::default() }).await?;
+    let older = Some(Duration::from_hours(24 * 365));
+    list(&queue, "older than a year", Filter { older, ..Filter::default() }).await?;
+    let tag = Some("bulk".to_owned());
+    list(&queue, "tag, no match", Filter { tag, ..Filter::default() }).await?;
     list(&queue, "oldest hundred", Filter { limit: Some(100), ..Filter::default() }).await?;
     println!("resident: {} MiB, peak {} MiB", resident("VmRSS")? / 1024, resident("VmHWM")? / 1024);
     let _ = std::fs::remove_dir_all(empty);
