@@ -4,23 +4,23 @@
 //! load the thread that flushes takes the next batch at once, so that a batch costs no change of threads but those of the
 //! sessions that are told.
 
+mod gauge;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::condition::Condition;
 use crate::config::Limits;
 use crate::disk::{Disk, File};
 use crate::draft::LargeFile;
 use crate::error::Error;
-use crate::load::{Cause, Closed, Load};
 use crate::message::{Message, Receipt};
 use crate::record::Record;
 use crate::segment::{Log, Place, Segment, WriteError};
-use crate::sender::SenderKey;
+pub(crate) use gauge::Gauge;
+use gauge::GaugeState;
 use writer::Batch;
 pub(crate) use writer::run;
 
@@ -62,66 +62,6 @@ pub(crate) struct Written {
     pub(crate) begun: Vec<Segment>,
     /// Deliveries may go on: what they do can be recorded.
     pub(crate) healthy: bool,
-}
-
-/// What everybody may know of the state of the spool.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge {
-    /// What is in the queue.
-    load: Mutex<Load>,
-    state: Mutex<GaugeState>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct GaugeState {
-    full: Option<String>,
-    broken: Option<String>,
-}
-
-impl Gauge {
-    /// May a message be accepted, of this sender?
-    pub(crate) fn admit(&self, sender: Option<SenderKey>, limits: &Limits) -> Result<(), Error> {
-        self.check_disk().inspect_err(|_| refused("disk"))?;
-        let Err(closed) = self.with_load(|load| load.admit(sender, limits)) else { return Ok(()) };
-        let Closed { cause, what, is_new } = closed;
-        refused(cause.name());
-        if is_new {
-            tracing::warn!(cause = cause.name(), %what, "the queue has reached a limit; mail is refused until it has fallen to nine tenths of it");
-        }
-        Err(if cause == Cause::Sender { Error::SenderFull { what } } else { Error::Full { what } })
-    }
-
-    /// Does the disk take a message?
-    pub(crate) fn check_disk(&self) -> Result<(), Error> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match state {
-            GaugeState { broken: Some(what), .. } => Err(Error::Broken { what }),
-            GaugeState { full: Some(what), .. } => Err(Error::Full { what }),
-            GaugeState { full: None, broken: None } => Ok(()),
-        }
-    }
-
-    /// How it is, but for what only the disk knows.
-    pub(crate) fn condition(&self) -> Condition {
-        let GaugeState { full, broken } =
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (all, closed) = self.with_load(|load| (load.all(), load.closed_words()));
-        let (messages, octets) = (all.messages, all.octets);
-        Condition { messages, octets, broken, full, closed, ..Condition::default() }
-    }
-
-    /// What is in the queue.
-    pub(crate) fn with_load<T>(&self, look: impl FnOnce(&mut Load) -> T) -> T {
-        look(&mut self.load.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut GaugeState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-fn refused(cause: &'static str) {
-    metrics::counter!("gatepost_queue_refusals_total", "cause" => cause).increment(1);
 }
 
 /// The task's ends of the channels.
