@@ -236,8 +236,8 @@ impl Session {
             AuthVerdict::Refuse(reply) | AuthVerdict::Disconnect(reply) => Some(reply.to_string()),
             AuthVerdict::Next | AuthVerdict::Success(_) => None,
         };
-        let (verdict, plugin, delay) =
-            self.outside(Stage::Auth, question, check, failed, reply).await;
+        let asked = Box::pin(self.outside(Stage::Auth, question, check, failed, reply));
+        let (verdict, plugin, delay) = asked.await;
         AuthRuling { verdict: verdict.unwrap_or(AuthVerdict::Next), plugin, delay }
     }
 
@@ -245,12 +245,14 @@ impl Session {
     pub async fn disconnect(&mut self, how: &'static str) {
         let check = |_: Answer, _: &Core| Ok(None::<()>);
         let question = |_: &Core| Question::Disconnect { how };
-        self.outside(Stage::Disconnect, question, check, |_| None, |()| None).await;
+        if self.desk.chain.asks(Stage::Disconnect) {
+            Box::pin(self.outside(Stage::Disconnect, question, check, |_| None, |()| None)).await;
+        }
     }
 
     /// MAIL: the transaction is new.
     pub async fn mail(&mut self, transaction: &mut Transaction) -> Ruling {
-        self.inside(Stage::Mail, transaction, None, &mut 0).await
+        self.ask(Stage::Mail, transaction, None, &mut 0).await
     }
 
     /// RCPT. On [`Verdict::Pass`] the recipient, or what the plugins made of it, is in `transaction.recipients`; on every
@@ -258,7 +260,7 @@ impl Session {
     pub async fn rcpt(&mut self, transaction: &mut Transaction, recipient: Recipient) -> Ruling {
         let mut asked = transaction.recipients.len();
         transaction.recipients.push(recipient.into());
-        let ruling = self.inside(Stage::Rcpt, transaction, None, &mut asked).await;
+        let ruling = self.ask(Stage::Rcpt, transaction, None, &mut asked).await;
         if ruling.verdict != Verdict::Pass {
             transaction.recipients.truncate(asked);
         }
@@ -271,22 +273,25 @@ impl Session {
         transaction: &mut Transaction,
         content: Arc<ContentView>,
     ) -> Ruling {
-        self.inside(Stage::Data, transaction, Some(content), &mut 0).await
+        self.ask(Stage::Data, transaction, Some(content), &mut 0).await
     }
 
     /// `connect` and `helo`.
     async fn spoken(&mut self, question: Question) -> Ruling {
         let stage = question.stage();
         let check = |answer, _: &Core| verdict(answer, stage == Stage::Connect);
-        let (verdict, plugin, delay) = self
-            .outside(
-                stage,
-                |_| question.clone(),
-                check,
-                |on_error| failed(on_error, stage),
-                reply_text,
-            )
-            .await;
+        if !self.desk.chain.asks(stage) {
+            return Ruling::pass();
+        }
+        // In a box: a session waits for its client most of its life, and keeps no room for this.
+        let asked = Box::pin(self.outside(
+            stage,
+            |_| question.clone(),
+            check,
+            |on_error| failed(on_error, stage),
+            reply_text,
+        ));
+        let (verdict, plugin, delay) = asked.await;
         Ruling { verdict: verdict.unwrap_or(Verdict::Pass), plugin, delay }
     }
 
@@ -332,6 +337,21 @@ impl Session {
         (decision.0, decision.1, delay)
     }
 
+    /// A stage of a transaction, if anybody wants to be asked.
+    async fn ask(
+        &mut self,
+        stage: Stage,
+        transaction: &mut Transaction,
+        content: Option<Arc<ContentView>>,
+        asked: &mut usize,
+    ) -> Ruling {
+        if !self.desk.chain.asks(stage) {
+            return Ruling::pass();
+        }
+        // In a box, as in `spoken`.
+        Box::pin(self.inside(stage, transaction, content, asked)).await
+    }
+
     /// A stage of a transaction. `asked` is the place of the recipient that is asked about, and is kept true.
     async fn inside(
         &mut self,
@@ -341,9 +361,6 @@ impl Session {
         asked: &mut usize,
     ) -> Ruling {
         let chain = self.desk.chain.clone();
-        if !chain.asks(stage) {
-            return Ruling::pass();
-        }
         if transaction.origin.is_empty() {
             self.facts.origin.name().clone_into(&mut transaction.origin);
         }
