@@ -93,10 +93,12 @@ impl Project {
             std::os::unix::fs::symlink(modules, project.folder.join("node_modules")).unwrap();
         }
         let adapter = "wasi_snapshot_preview1.reactor.wasm";
-        if language == "lua" && tools.join("lua").exists() {
-            std::os::unix::fs::symlink(tools.join("lua"), project.folder.join("lua")).unwrap();
+        // The sources of an interpreter.
+        let sources = BTreeMap::from([("lua", "lua"), ("ruby", "mruby")]);
+        if let Some(name) = sources.get(language).filter(|name| tools.join(name).exists()) {
+            std::os::unix::fs::symlink(tools.join(name), project.folder.join(name)).unwrap();
         }
-        if ["go", "lua", "nim"].contains(&language) && tools.join(adapter).exists() {
+        if ["go", "lua", "nim", "ruby"].contains(&language) && tools.join(adapter).exists() {
             std::fs::copy(tools.join(adapter), project.folder.join(adapter)).unwrap();
         }
         project
