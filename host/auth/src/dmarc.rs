@@ -116,26 +116,15 @@ pub(crate) async fn of_author(
         }
     };
     let Discovered { record, policy_domain, organizational_domain, policy } = found;
-    let aligns = async |domain: &str, alignment: Alignment| {
-        walker.aligns(domain, author, &organizational_domain, alignment).await.unwrap_or(false)
+    let aligned = async |domains: &[String], alignment: Alignment| {
+        first_aligned(&walker, author, &organizational_domain, domains, alignment).await
     };
-    let mut spf_aligned = None;
-    if let Some(domain) = &evidence.spf
-        && aligns(domain, record.aspf).await
-    {
-        spf_aligned = Some(domain.clone());
-    }
-    let mut dkim_aligned = None;
-    for domain in &evidence.dkim {
-        if aligns(domain, record.adkim).await {
-            dkim_aligned = Some(domain.clone());
-            break;
-        }
-    }
-    let mut silent = false;
-    for domain in &evidence.silent {
-        silent = silent || aligns(domain, Alignment::Relaxed).await;
-    }
+    // A domain that passes, and of which the DNS does not say whose it is, is as silent as one that could not be asked.
+    let spf = evidence.spf.as_slice();
+    let (spf_aligned, spf_silent) = aligned(spf, record.aspf).await;
+    let (dkim_aligned, dkim_silent) = aligned(&evidence.dkim, record.adkim).await;
+    let (unknown_aligned, unknown_silent) = aligned(&evidence.silent, Alignment::Relaxed).await;
+    let silent = unknown_aligned.is_some() || spf_silent || dkim_silent || unknown_silent;
     let result = match (spf_aligned.is_some() || dkim_aligned.is_some(), silent) {
         (true, _) => DmarcResult::Pass,
         // RFC 9989 §5.3.6: with the DNS silent nobody is called a forger.
@@ -153,6 +142,25 @@ pub(crate) async fn of_author(
         problem: (result == DmarcResult::TempError).then(|| "the DNS did not answer".to_owned()),
         organizational_domain,
     }
+}
+
+/// The first of the domains that is close enough to the author's; and whether the DNS was silent about one before it.
+async fn first_aligned(
+    walker: &Walker<'_>,
+    author: &str,
+    organization: &str,
+    domains: &[String],
+    alignment: Alignment,
+) -> (Option<String>, bool) {
+    let mut silent = false;
+    for domain in domains {
+        match walker.aligns(domain, author, organization, alignment).await {
+            Ok(true) => return (Some(domain.clone()), silent),
+            Ok(false) => {}
+            Err(_) => silent = true,
+        }
+    }
+    (None, silent)
 }
 
 /// An author of whom no policy is known.
@@ -182,3 +190,6 @@ fn severity(dmarc: &Dmarc) -> u8 {
         (DmarcResult::Fail, DmarcPolicy::Reject) => 6,
     }
 }
+
+#[cfg(test)]
+mod tests;

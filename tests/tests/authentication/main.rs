@@ -46,7 +46,8 @@ impl World {
             .text("_dmarc.victim.example", "v=DMARC1; p=reject; rua=mailto:x@stranger.example")
             .text("careful.example", "v=spf1 -all")
             .text("_dmarc.careful.example", "v=DMARC1; p=quarantine")
-            .text("list.example", here);
+            .text("list.example", here)
+            .text("_dmarc.dept.corp.example", "v=DMARC1; p=reject");
         let mut records = String::new();
         for domain in ["author.example", "sealer.example", "example.test"] {
             let (name, record) =
@@ -207,6 +208,19 @@ fn forged_authors_are_refused_held_or_marked_as_their_domains_want_it() {
     let (code, reply) = sent(&marking, "x@list.example", &letter("ceo@careful.example", ""));
     assert_eq!(code, 250, "{reply}");
     assert!(results(&marking.wait_mailbox("bob", 1)[0]).contains("dmarc=fail"));
+}
+
+/// The policy stands between the author and the organization: the walk finds it, and the list does not look there.
+#[test]
+fn organizations_are_found_as_the_configuration_says() {
+    let Some(world) = World::new("organizations") else { return };
+    let mail = letter("ceo@x.dept.corp.example", "");
+    let (code, reply) = sent(&world.setup().start(), "x@list.example", &mail);
+    assert!(code == 550 && reply.contains("5.7.26"), "{reply}");
+    let list = "[authentication]\norganizations = \"public-suffix-list\"\n";
+    let server = world.setup().with(list).start();
+    assert_eq!(sent(&server, "x@list.example", &mail).0, 250);
+    assert!(results(&server.wait_mailbox("bob", 1)[0]).contains("dmarc=none"));
 }
 
 #[test]
