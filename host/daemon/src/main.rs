@@ -13,6 +13,11 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
+
+/// Messages and sessions are many small pieces, which one thread makes and another gives back.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let line = command::Line::parse();
