@@ -157,12 +157,27 @@ impl Users {
         place.number() as usize % count.max(1)
     }
 
-    /// Checks a password on a thread where it may take its time.
+    /// Checks a password. Beside a Dovecot, which takes its time with failures, each failure has been both here and
+    /// there: so nobody learns by the clock who is known where.
     pub(crate) async fn verify(&self, user: &str, password: String) -> Login {
-        let known = self.users.get(&key(user));
-        if let (None, Some(socket)) = (known, &self.dovecot) {
-            return dovecot::verify(socket, user, &password).await;
+        let Some(socket) = &self.dovecot else { return self.verify_here(user, password).await };
+        if self.users.contains_key(&key(user)) {
+            let login = self.verify_here(user, password).await;
+            if login == Login::Wrong {
+                // It is asked about nobody; a password that is almost right is not its affair.
+                let _ = dovecot::verify(socket, &nonce(), &nonce()).await;
+            }
+            return login;
         }
+        if !self.users.is_empty() {
+            let _ = self.verify_here(user, password.clone()).await;
+        }
+        dovecot::verify(socket, user, &password).await
+    }
+
+    /// Our own users, on a thread where it may take its time.
+    async fn verify_here(&self, user: &str, password: String) -> Login {
+        let known = self.users.get(&key(user));
         let model = || &self.models[self.place_of(user, self.models.len())];
         let secret = known.map_or_else(model, |user| &user.password).clone();
         let Ok(_permit) = self.checks.acquire().await else { return Login::Failed };

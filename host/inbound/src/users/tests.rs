@@ -48,6 +48,53 @@ async fn an_unknown_user_costs_as_much_as_a_known_one() {
     assert!(known < unknown * 10 && unknown < known * 10, "{known:?} {unknown:?}");
 }
 
+/// A Dovecot that takes no login, and takes its time to say so; it counts what it was asked.
+fn slow_dovecot(path: &std::path::Path) -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let Some((_, response)) = line.split_once("resp=") else { continue };
+                let login = String::from_utf8(STANDARD.decode(response).unwrap()).unwrap();
+                noted.lock().unwrap().push(login);
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                lines.get_mut().get_mut().write_all(b"FAIL\t1\n").await.unwrap();
+                break;
+            }
+        }
+    });
+    asked
+}
+
+#[tokio::test]
+async fn beside_a_dovecot_every_failure_takes_the_time_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("auth");
+    let asked = slow_dovecot(&socket);
+    let user = User {
+        name: "alice".to_owned(),
+        password: Secret::hash("correct horse").unwrap().parse().unwrap(),
+        scram: None,
+        may_send_as: Vec::new(),
+    };
+    let users = Users::new([user], Some(socket), [1; 32]);
+    for name in ["alice", "nobody"] {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(users.verify(name, "almost right".to_owned()).await, Login::Wrong);
+        let took = begun.elapsed();
+        assert!(took >= std::time::Duration::from_millis(500), "{name}: {took:?}");
+    }
+    assert_eq!(users.verify("alice", "correct horse".to_owned()).await, Login::Right);
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(!asked[0].contains("alice") && !asked[0].contains("almost right"), "{asked:?}");
+    assert_eq!(asked[1], "\0nobody\0almost right");
+}
+
 #[test]
 fn an_unknown_user_can_not_be_told_by_the_time_that_scram_takes() {
     let scram = ScramVerifier::derive("correct horse", b"salt", 4096).unwrap();
