@@ -153,6 +153,31 @@ fn msmtp_logs_in_by_scram() {
     assert!(!send("wrong horse").status.success());
 }
 
+/// GNU SASL binds SCRAM to the connection by tls-exporter (RFC 9266); both sides show that they know the password.
+#[test]
+fn gsasl_logs_in_bound_to_the_connection() {
+    let Some(gsasl) = Foreign::need("gsasl by SCRAM-SHA-256-PLUS", "gsasl") else { return };
+    let server = submission().start();
+    user(&server, &["add", ALICE], "correct horse").expect_success("add");
+    eventually("the user", || (login(&server, ALICE, "correct horse").1 == 235).then_some(()));
+    let log_in = |mechanism: &str, password: &str| {
+        let mut command = Command::new(&gsasl.path);
+        command.args(["--smtp", "--service=smtp", "--hostname=localhost", "--authorization-id="]);
+        command.arg(format!("--connect=localhost:{}", server.port("submission")));
+        command.arg(format!("--authentication-id={ALICE}"));
+        command.arg(format!("--mechanism={mechanism}")).arg(format!("--password={password}"));
+        command.arg("--x509-ca-file=var/tls/cert.pem").current_dir(server.folder());
+        finish(command.stdin(Stdio::null()))
+    };
+    for mechanism in ["SCRAM-SHA-256-PLUS", "PLAIN", "LOGIN"] {
+        log_in(mechanism, "correct horse").expect_success(mechanism);
+        let wrong = log_in(mechanism, "wrong horse");
+        assert!(!wrong.status.success() && wrong.stdout.contains("535 5.7.8"), "{}", wrong.stdout);
+    }
+    let bound = "logged in identity=\"alice@example.test\" mechanism=\"SCRAM-SHA-256-PLUS\"";
+    server.wait_log(bound, 0);
+}
+
 #[test]
 fn dovecots_users_log_in_here() {
     if !Foreign::need_root("users of Dovecot") {
