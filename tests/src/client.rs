@@ -185,7 +185,7 @@ impl Client {
             return Ok(std::mem::take(&mut self.buffer));
         }
         let mut piece = vec![0; 65_536];
-        let count = self.reader().read(&mut piece)?;
+        let count = self.read(&mut piece)?;
         piece.truncate(count);
         Ok(piece)
     }
@@ -211,11 +211,21 @@ impl Client {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             let mut piece = [0; 16_384];
-            let count = self.reader().read(&mut piece)?;
+            let count = self.read(&mut piece)?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.buffer.extend_from_slice(&piece[..count]);
+        }
+    }
+
+    /// With a timeout, a read ends with EINTR when the process was stopped and goes on (signal(7)).
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.reader().read(piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
         }
     }
 
