@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ enum Shown {
 use Shown::{Data, Rcpt};
 
 /// The section of a stamp; `more` are lines of it.
-fn stamp(name: &str, component: &PathBuf, set: usize, more: &str) -> String {
+fn stamp(name: &str, component: &Path, set: usize, more: &str) -> String {
     let grants = if more.contains("grants") { "" } else { "grants = { edit = [\"header\"] }" };
     format!(
         "[[plugin]]\nname = {name:?}\ncomponent = {component:?}\n{grants}\n{more}\n\
@@ -39,7 +39,7 @@ fn stamp(name: &str, component: &PathBuf, set: usize, more: &str) -> String {
 }
 
 /// The changes, each from what the one before it left.
-fn changes(a: &PathBuf, b: &PathBuf) -> Vec<Change> {
+fn changes(a: &Path, b: &Path) -> Vec<Change> {
     let one = || stamp("one", a, 1, "");
     let two = || stamp("two", b, 7, "");
     let little = || stamp("one", a, 2, "limits = { host-calls = 0 }");
@@ -126,6 +126,92 @@ fn every_kind_of_change_is_live_for_the_next_session() {
         eprintln!("{:<36}{took:>10.1?}", "the component's file");
     });
     eprintln!("{} messages meanwhile in 4 sessions at a time", sent.load(Ordering::SeqCst));
+}
+
+/// The component again, with a note (a custom section) that makes it one that nobody has seen.
+fn unseen(component: &Path, note: usize) -> Vec<u8> {
+    let note = format!("\x04note{note}");
+    let size = u8::try_from(note.len()).unwrap();
+    [fs::read(component).unwrap().as_slice(), &[0, size], note.as_bytes()].concat()
+}
+
+/// What swaps took: for the administrator, and by the server's own word.
+#[derive(Default)]
+struct Took {
+    outside: Vec<Duration>,
+    inside: Vec<u64>,
+}
+
+impl Took {
+    /// Swaps to this component, as the set of this number, and waits until a session is judged by it.
+    fn swap(
+        &mut self,
+        server: &mut Gatepost,
+        base: &Setup,
+        component: &Path,
+        shown: (usize, char),
+    ) {
+        let setup = base.clone().with(&stamp("one", component, shown.0, ""));
+        let text = format!("set {}{} ", shown.0, shown.1).leak();
+        let (port, seen) = (server.port("mx"), server.log().len());
+        self.outside.push(until_live(port, &Rcpt(text), || server.reconfigure(setup)));
+        let log = tests::eventually("the swap in the log", || {
+            let log = server.log()[seen..].to_owned();
+            log.contains("a new plugin set is live").then_some(log)
+        });
+        // The watch on the file may have found the same change once more: that was quick.
+        let lines = log.lines().filter(|line| line.contains("a new plugin set is live"));
+        let millis = lines.filter_map(|line| {
+            let number = line.split_once("millis=")?.1.split_whitespace().next()?;
+            number.parse::<u64>().ok()
+        });
+        self.inside.push(millis.max().expect("the log says how long it took"));
+    }
+
+    fn print(mut self, what: &str) {
+        self.outside.sort();
+        self.inside.sort_unstable();
+        let (middle, last) = (self.outside.len() / 2, self.outside.len() - 1);
+        eprintln!(
+            "{what:<10}{:>4} swaps: by the log {} ms (median), {} ms (longest); until a session was judged anew {:.1?}, {:.1?}",
+            self.outside.len(),
+            self.inside[middle],
+            self.inside[last],
+            self.outside[middle],
+            self.outside[last]
+        );
+    }
+}
+
+/// How long a swap takes of a component whose code the cache has, and of one that was never seen. GATEPOST=path measures a
+/// release build, GATEPOST_SWAPS=20 more often.
+#[test]
+fn a_swap_is_live_while_sessions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = stamps(folder.path());
+    let base = Setup::new().user("probe");
+    let mut server = base.clone().with(&stamp("one", &b, 0, "")).start();
+    let port = server.port("mx");
+    let rounds = std::env::var("GATEPOST_SWAPS").ok().and_then(|text| text.parse().ok());
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (mut cached, mut uncached) = (Took::default(), Took::default());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| load(port, &over, &sent));
+        }
+        let _ends = Ends(&over);
+        for round in 0..rounds.unwrap_or(3) {
+            let fresh = folder.path().join(format!("fresh-{round}.wasm"));
+            fs::write(&fresh, unseen(&a, round)).unwrap();
+            uncached.swap(&mut server, &base, &fresh, (2 * round + 1, 'a'));
+            cached.swap(&mut server, &base, &b, (2 * round + 2, 'b'));
+        }
+    });
+    let size = fs::metadata(&a).unwrap().len() / 1000;
+    eprintln!("a component of {size} KB, {} messages meanwhile", sent.load(Ordering::SeqCst));
+    uncached.print("uncached");
+    cached.print("cached");
+    assert!(sent.into_inner() > 0, "sessions went on");
 }
 
 /// A set that does not configure changes nothing, and the log says why.
