@@ -321,7 +321,7 @@ pub(crate) fn plugin_faults(config: &Config, errors: &[LoadError]) -> Vec<String
 }
 
 /// A loaded plugin, for the admin socket and the welcome.
-pub(crate) fn describe(plugin: &PluginInfo, breaker: &BreakerState) -> Value {
+pub(crate) fn describe(plugin: &PluginInfo, breaker: &BreakerState, instances: usize) -> Value {
     let stages: Vec<&str> = plugin.stages.iter().map(|stage| stage.name()).collect();
     json!({
         "name": &*plugin.name,
@@ -332,6 +332,7 @@ pub(crate) fn describe(plugin: &PluginInfo, breaker: &BreakerState) -> Value {
         "grants": grants(plugin),
         "imports": plugin.imports,
         "size": plugin.size,
+        "instances": instances,
         "breaker": {
             "open": breaker.open,
             "trips": breaker.trips,

@@ -1,4 +1,5 @@
-//! A server in this process, with a real queue in a temporary folder and no plugins, and clients that talk to it.
+//! A server in this process, with a real queue in a temporary folder and clients that talk to it. It has no plugins, but
+//! where a test is about them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -10,6 +11,8 @@ mod authentication;
 mod content;
 #[path = "inbound/drain.rs"]
 mod drain;
+#[path = "inbound/instances.rs"]
+mod instances;
 #[path = "inbound/limits.rs"]
 mod limits;
 #[path = "inbound/lmtp.rs"]

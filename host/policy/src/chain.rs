@@ -54,6 +54,11 @@ impl Chain {
         self.cores.iter().map(|core| core.breaker.describe())
     }
 
+    /// The live instances of each plugin over all sessions, in the order of [`plugins`](Self::plugins), as they are now.
+    pub fn instances(&self) -> impl Iterator<Item = usize> {
+        self.cores.iter().map(|core| core.instances())
+    }
+
     /// Whether any plugin is asked at this stage. If not, the stage costs nothing.
     pub fn asks(&self, stage: Stage) -> bool {
         self.cores.iter().any(|core| core.exports.has(stage))
@@ -400,9 +405,14 @@ impl Core {
             || self.share.available_permits() < services.slots_of_a_plugin / 4
     }
 
+    /// Live instances, of all sessions.
+    fn instances(&self) -> usize {
+        self.services.slots_of_a_plugin.saturating_sub(self.share.available_permits())
+    }
+
     /// Whether many sessions have an instance of this plugin.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.services.slots_of_a_plugin.saturating_sub(self.share.available_permits()) > CROWD
+        self.instances() > CROWD
     }
 
     /// Takes a line from what the plugin may log this second.

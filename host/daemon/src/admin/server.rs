@@ -262,7 +262,8 @@ async fn plugins(State(office): State<Office>) -> Response {
         .plugins()
         .iter()
         .zip(chain.breakers())
-        .map(|(plugin, breaker)| crate::wiring::describe(plugin, &breaker))
+        .zip(chain.instances())
+        .map(|((plugin, breaker), instances)| crate::wiring::describe(plugin, &breaker, instances))
         .collect();
     Json(json!({ "generation": chain.generation(), "plugins": plugins })).into_response()
 }

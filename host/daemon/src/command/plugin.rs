@@ -157,7 +157,7 @@ async fn show(config: &Config, name: &str, json: bool) -> Result<()> {
         Some(live) => {
             print(live);
             say(&format!("    imports {}", words(live, "imports")));
-            say(&format!("    size {} octets", live["size"]));
+            say(&format!("    size {} octets, {} instances live", live["size"], live["instances"]));
         }
         None if configured.enabled => say(&format!("{name}  not live")),
         None => say(&format!("{name}  disabled")),

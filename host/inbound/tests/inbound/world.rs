@@ -23,6 +23,7 @@ use tokio::time::timeout;
 pub(crate) struct World {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) queue: Queue,
+    pub(crate) policy: Arc<Host>,
     pub(crate) folder: tempfile::TempDir,
     journal: Journal,
 }
@@ -56,14 +57,14 @@ impl World {
         let journal = Journal::open(JournalConfig::new(folder.path().join("trace"))).unwrap();
         let rooms = Rooms {
             queue: queue.clone(),
-            policy,
+            policy: policy.clone(),
             tls: ServerTls::from_files(vec![files]).unwrap(),
             resolver,
             journal: journal.clone(),
         };
         let inbound = Arc::new(inbound::bind(config, rooms).await.unwrap());
         inbound.start();
-        Self { inbound, queue, folder, journal }
+        Self { inbound, queue, policy, folder, journal }
     }
 
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
