@@ -57,6 +57,15 @@ fn floods(name: &str, asked: &Asked) -> Option<Said> {
                 .transaction
                 .map(|transaction| transaction.add_recipient(&to(&format!("u{n}@example.org"))));
         }),
+        "flood-fields" => (0..).for_each(|n: u64| {
+            let _ = asked.content.map(|content| content.add_header(&format!("X-{n}"), &"x".repeat(998)));
+        }),
+        "flood-body" => {
+            let _ = asked.content.map(|content| content.set_body(b"x"));
+            loop {
+                let _ = asked.content.map(|content| content.append_body(&[b'x'; 1000]));
+            }
+        }
         "flood-print" => loop {
             println!("{}", "x".repeat(1000));
         },
@@ -164,6 +173,7 @@ fn sizes(name: &str, asked: &Asked) -> Option<Said> {
             let query = Query { name: "x".repeat(1 << 20), kind: "A".into() };
             drop(dns::resolve_many(&vec![query; 6]));
         }
+        "giant-body" => drop(asked.content?.set_body(&vec![b'x'; 8 << 20])),
         "giant-note" => {
             return Some(reason(format!(
                 "{:?}",

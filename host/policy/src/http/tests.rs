@@ -121,6 +121,7 @@ async fn sixty_bad_targets_and_not_one_connection() {
         );
     }
     assert_eq!(scene.connections(), 0);
+    eprintln!("{} bad targets, 0 connections", targets.len());
 }
 
 #[tokio::test]

@@ -192,11 +192,16 @@ pub(crate) fn content() -> Arc<ContentView> {
 /// A component in text form whose core module is `core` and that exports `configure` and nothing else. The module must
 /// export "memory", "realloc" and "configure", the latter with a pointer to the result.
 pub(crate) fn minimal(core: &str, imports: &str) -> Vec<u8> {
+    minimal_with(core, imports, "")
+}
+
+/// The same with what the core module is made with: `(with "module" (instance $i))`.
+pub(crate) fn minimal_with(core: &str, imports: &str, with: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
             {imports}
             (core module $m {core})
-            (core instance $i (instantiate $m))
+            (core instance $i (instantiate $m {with}))
             (type $rec (record (field "name" string) (field "version" string) (field "description" string)))
             (func $configure (result (result $rec (error string)))
                 (canon lift (core func $i "configure") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
