@@ -64,8 +64,8 @@ pub(crate) enum Command {
     Select(Vec<Id>, oneshot::Sender<Vec<Candidate>>),
     /// What a report for this message tells.
     Tells(Id, oneshot::Sender<Option<Tells>>),
-    /// What waits for each destination.
-    Destinations(oneshot::Sender<Vec<Destination>>),
+    /// What waits for each destination, and the oldest of it.
+    Destinations(oneshot::Sender<Vec<(Destination, Option<Id>)>>),
     /// What is suspended.
     Suspended(oneshot::Sender<Vec<Suspended>>),
     /// Keep this back, for this reason.

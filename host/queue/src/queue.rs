@@ -24,7 +24,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::draft::{Draft, Memory};
 use crate::error::Error;
 use crate::manager::{Candidate, Command, Durable, Return};
-use crate::message::{Accept, Message, Receipt, Router, Tells};
+use crate::message::{Accept, Message, QueuedRecipient, Receipt, Router, Tells};
 use crate::sender::{Sender, SenderKey};
 use crate::store::set_aside_names;
 use crate::suspension::{Suspended, Suspension};
@@ -308,25 +308,28 @@ impl Queue {
         durable.await.map_err(|_| Error::Closed)?
     }
 
-    /// Of destinations that said nothing since the start: what they said of one of their messages.
-    async fn with_last_words(&self, mut destinations: Vec<Destination>) -> Vec<Destination> {
-        let silent = destinations.iter_mut().filter(|one| one.last.is_none() && one.messages > 0);
-        for one in silent.take(LOOKED_UP) {
-            let filter =
-                Filter { destination: Some(one.name.clone()), limit: Some(1), ..Filter::default() };
+    /// Of destinations that said nothing since the start: what they said of their oldest message.
+    async fn with_last_words(&self, all: Vec<(Destination, Option<Id>)>) -> Vec<Destination> {
+        let mut destinations = Vec::with_capacity(all.len());
+        let mut looked_up = 0;
+        for (mut one, oldest) in all {
             // Only what was tried has the name of a route.
-            if !one.name.contains(':') {
-                continue;
+            let tried = oldest.filter(|_| one.last.is_none() && one.name.contains(':'));
+            if let Some(id) = tried.filter(|_| looked_up < LOOKED_UP) {
+                looked_up += 1;
+                one.last = self.last_word(id, &one.name).await;
             }
-            let oldest = self.matching(filter, |_, message| message).await.pop();
-            let recipients = oldest.into_iter().flat_map(|message| message.recipients);
-            let latest = recipients.max_by_key(|recipient| recipient.last_attempt);
-            one.last = latest.and_then(|recipient| {
-                let (reply, time) = (recipient.last?, recipient.last_attempt?);
-                Some(LastWord { reply, peer: recipient.last_peer, time })
-            });
+            destinations.push(one);
         }
         destinations
+    }
+
+    async fn last_word(&self, id: Id, destination: &str) -> Option<LastWord> {
+        let message = self.matching(Filter::id(id), |_, message| message).await.pop()?;
+        let of_it = |one: &QueuedRecipient| one.destination.as_deref() == Some(destination);
+        let recipients = message.recipients.into_iter().filter(of_it);
+        let latest = recipients.max_by_key(|recipient| recipient.last_attempt)?;
+        Some(LastWord { reply: latest.last?, peer: latest.last_peer, time: latest.last_attempt? })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use message::Id;
 use smtp::Reply;
 
 use super::Manager;
@@ -10,33 +11,35 @@ use crate::admin::{Destination, LastWord};
 use crate::message::Outcome;
 
 impl Manager {
-    /// All destinations that have messages or deliveries in hand, those with the most messages first.
-    pub(super) fn destinations(&self) -> Vec<Destination> {
+    /// All destinations that have messages or deliveries in hand, those with the most messages first; each with its oldest
+    /// message.
+    pub(super) fn destinations(&self) -> Vec<(Destination, Option<Id>)> {
         let (now, time) = (self.now(), self.clock.now());
-        let mut all: HashMap<&str, Destination> = HashMap::new();
+        let mut all: HashMap<&str, (Destination, Option<Id>)> = HashMap::new();
+        let new = |name: &str| (Destination::new(name), None);
         for (id, entry) in self.entries.iter() {
             let name = self.lanes.destination(entry.lane);
-            let one = all.entry(name).or_insert_with(|| Destination::new(name));
+            let (one, oldest) = all.entry(name).or_insert_with(|| new(name));
             one.messages += 1;
             one.held += usize::from(entry.held);
             one.octets = one.octets.saturating_add(u64::from(entry.kib) * 1024);
-            let made = id.time();
-            one.oldest = Some(one.oldest.map_or(made, |oldest| oldest.min(made)));
+            *oldest = Some(oldest.map_or(id, |oldest: Id| oldest.min(id)));
             if let Some(due) = entry.due {
                 let due = time + Duration::from_millis(due.get().saturating_sub(now));
                 one.due = Some(one.due.map_or(due, |earliest| earliest.min(due)));
             }
         }
         for (name, in_hand, ready) in self.turns.counts() {
-            let one = all.entry(name).or_insert_with(|| Destination::new(name));
+            let (one, _) = all.entry(name).or_insert_with(|| new(name));
             (one.in_hand, one.ready) = (in_hand, ready);
         }
-        let mut all: Vec<Destination> = all.into_values().collect();
-        for one in &mut all {
+        let mut all: Vec<_> = all.into_values().collect();
+        for (one, oldest) in &mut all {
+            one.oldest = oldest.map(Id::time);
             one.suspended = self.suspensions.name(&one.name);
             one.last = self.last_words.get(&one.name).cloned();
         }
-        all.sort_by(|a, b| b.messages.cmp(&a.messages).then_with(|| a.name.cmp(&b.name)));
+        all.sort_by(|(a, _), (b, _)| b.messages.cmp(&a.messages).then_with(|| a.name.cmp(&b.name)));
         all
     }
 
