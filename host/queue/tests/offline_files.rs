@@ -71,21 +71,27 @@ fn expected(number: u32) -> Vec<u8> {
     [HEAD.as_bytes(), &body].concat()
 }
 
+/// Nobody watches.
+fn quiet(_: usize, _: usize) {}
+
 #[tokio::test]
 async fn what_is_exported_is_imported_elsewhere_with_all_that_is_known_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let (root, out) = (directory.path().join("spool"), directory.path().join("out"));
     spool(&root).await;
-    let exported = offline::export(&root, &Filter::default(), SystemTime::now(), &out).unwrap();
+    let exported =
+        offline::export(&root, &Filter::default(), SystemTime::now(), &out, quiet).unwrap();
     assert_eq!((exported.messages.len(), exported.damaged.len()), (10, 0));
     for number in 0..10 {
         assert_eq!(fs::read(out.join(format!("{}.eml", id(number)))).unwrap(), expected(number));
     }
-    let error = offline::export(&root, &Filter::default(), SystemTime::now(), &out).unwrap_err();
+    let error =
+        offline::export(&root, &Filter::default(), SystemTime::now(), &out, quiet).unwrap_err();
     assert!(error.to_string().contains("exists"), "nothing is replaced: {error}");
 
     let other = directory.path().join("other");
-    let (taken, result) = offline::import(small(&other), &[out], None, SystemTime::now()).await;
+    let (taken, result) =
+        offline::import(small(&other), &[out], None, SystemTime::now(), quiet).await;
     result.unwrap();
     assert_eq!(taken.len(), 10);
     for (path, new) in &taken {
@@ -115,14 +121,15 @@ async fn a_plain_message_is_imported_with_an_envelope_of_the_caller() {
     let (root, file) = (directory.path().join("spool"), directory.path().join("plain.eml"));
     fs::write(&file, "Subject: plain\n\nhello\n").unwrap();
     let paths = [file.clone()];
-    let (taken, result) = offline::import(small(&root), &paths, None, SystemTime::now()).await;
+    let (taken, result) =
+        offline::import(small(&root), &paths, None, SystemTime::now(), quiet).await;
     assert!(taken.is_empty() && result.unwrap_err().to_string().contains("--from and --to"));
     let plain = PlainEnvelope {
         reverse_path: "a@one.test".parse().unwrap(),
         forward_paths: vec!["b@two.test".parse().unwrap(), "c@two.test".parse().unwrap()],
     };
     let (taken, result) =
-        offline::import(small(&root), &paths, Some(&plain), SystemTime::now()).await;
+        offline::import(small(&root), &paths, Some(&plain), SystemTime::now(), quiet).await;
     result.unwrap();
     let content = offline::content(&root, taken[0].1).unwrap().read(0, usize::MAX).unwrap();
     assert_eq!(content, b"Subject: plain\r\n\r\nhello\r\n");
@@ -134,7 +141,8 @@ async fn a_plain_message_is_imported_with_an_envelope_of_the_caller() {
         r#"{"reverse_path": "", "recipients": [{"path": "d@two.test"}], "hold": "look"}"#,
     )
     .unwrap();
-    let (taken, result) = offline::import(small(&root), &[file], None, SystemTime::now()).await;
+    let (taken, result) =
+        offline::import(small(&root), &[file], None, SystemTime::now(), quiet).await;
     result.unwrap();
     let message = offline::show(&root, taken[0].1).unwrap().unwrap().message;
     assert!(message.reverse_path.is_null() && message.hold.as_deref() == Some("look"));
@@ -145,7 +153,7 @@ async fn a_check_finds_every_kind_of_damage_and_a_repair_loses_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("spool");
     spool(&root).await;
-    let report = offline::fsck(&root).unwrap();
+    let report = offline::fsck(&root, quiet).unwrap();
     assert!(report.is_clean() && report.messages == 10, "{report:?}");
     assert_eq!(report.octets, (0..10).map(|n| expected(n).len() as u64).sum::<u64>());
 
@@ -161,7 +169,7 @@ async fn a_check_finds_every_kind_of_damage_and_a_repair_loses_nothing_else() {
     let orphan = path(0, "eml").with_file_name("01HZZZZZZZ0000AB.eml");
     fs::write(&orphan, "nobody's").unwrap();
     fs::write(root.join("notes.txt"), "an operator's").unwrap();
-    let report = offline::fsck(&root).unwrap();
+    let report = offline::fsck(&root, quiet).unwrap();
     let damaged: Vec<_> = report
         .findings
         .iter()
@@ -177,10 +185,14 @@ async fn a_check_finds_every_kind_of_damage_and_a_repair_loses_nothing_else() {
     assert!(has(&Fault::Index(1), "deferred.index"), "{report:?}");
     assert!(has(&Fault::Orphan, "01HZZZZZZZ0000AB.eml") && has(&Fault::Stranger, "notes.txt"));
     assert!(!report.is_clean());
-    assert_eq!(offline::fsck(&root).unwrap().findings, report.findings, "a check changes nothing");
+    assert_eq!(
+        offline::fsck(&root, quiet).unwrap().findings,
+        report.findings,
+        "a check changes nothing"
+    );
 
-    offline::repair(small(&root)).await.unwrap();
-    let report = offline::fsck(&root).unwrap();
+    offline::repair(small(&root), quiet).await.unwrap();
+    let report = offline::fsck(&root, quiet).unwrap();
     assert!(report.is_clean() && report.messages == 7, "{report:?}");
     for number in [2, 4, 5, 6, 7, 8, 9] {
         let content = offline::content(&root, id(number)).unwrap();
@@ -212,10 +224,10 @@ async fn damage_in_the_log_is_named_with_its_place() {
     let segment =
         logs.into_iter().find(|path| path.extension().is_some_and(|e| e == "seg")).unwrap();
     flip(&segment, 20);
-    let report = offline::fsck(&root).unwrap();
+    let report = offline::fsck(&root, quiet).unwrap();
     assert_eq!((report.messages, report.findings.len()), (2, 1), "{report:?}");
     assert!(report.findings[0].place.ends_with(".seg at 0"), "{report:?}");
-    offline::repair(small(&root)).await.unwrap();
+    offline::repair(small(&root), quiet).await.unwrap();
     assert_eq!(fs::read_dir(root.join("corrupt")).unwrap().count(), 1);
 }
 

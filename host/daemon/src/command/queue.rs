@@ -2,10 +2,10 @@
 
 mod files;
 mod print;
+mod progress;
 mod which;
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,6 +14,7 @@ use smtp::{Reply, Route};
 
 use ::queue::{Changes, Priority, Suspension};
 
+use self::progress::Progress;
 use self::which::{Which, duration};
 use super::{At, count, say};
 use crate::admin::client::Client;
@@ -227,7 +228,7 @@ impl Desk {
         Ok(())
     }
 
-    async fn act(&self, what: &str, action: ::queue::Action, act: Act) -> Result<()> {
+    async fn act(&self, what: &'static str, action: ::queue::Action, act: Act) -> Result<()> {
         let filter = act.which.filter(true)?;
         if act.dry_run {
             let messages = self.client.list(&filter).await?;
@@ -244,7 +245,7 @@ impl Desk {
         let mut progress = Progress::new(what);
         let changed =
             self.client.change(action, filter, |done, of| progress.show(done, of)).await?;
-        progress.end();
+        drop(progress);
         if self.json {
             say(&serde_json::json!({ what: changed }).to_string());
         } else {
@@ -330,43 +331,3 @@ fn permanent(text: &str) -> Result<Reply> {
     let reply = text.parse::<Reply>().ok().filter(Reply::is_permanent);
     reply.with_context(|| format!("\"{text}\" is not a reply as in \"550 5.7.1 No relaying\""))
 }
-
-/// Tells on standard error how far long work is: on a terminal in one line that changes, elsewhere with a line now and
-/// then. Work that is done at once is not told of.
-struct Progress<'a> {
-    what: &'a str,
-    terminal: bool,
-    shown: bool,
-    last: std::time::Instant,
-}
-
-impl<'a> Progress<'a> {
-    fn new(what: &'a str) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Self { what, terminal, shown: false, last: now() }
-    }
-
-    fn show(&mut self, done: u64, of: u64) {
-        if self.last.elapsed() < OFTEN {
-            return;
-        }
-        (self.last, self.shown) = (now(), true);
-        let end = if self.terminal { "\r" } else { "\n" };
-        let mut out = std::io::stderr().lock();
-        // Who closed stderr does not want to know.
-        let _ = write!(out, "{}: {done} of {of}{end}", self.what).and_then(|()| out.flush());
-    }
-
-    fn end(&self) {
-        if self.shown && self.terminal {
-            let _ = writeln!(std::io::stderr());
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long a person waits is for that person alone")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-const OFTEN: Duration = Duration::from_secs(1);

@@ -16,11 +16,13 @@ use crate::message::Message;
 
 /// Writes the messages that match into the folder `to`, which is made if absent: the content octet for octet, and all that
 /// [`import`](super::import) needs. Durable when it returns; the spool stays as it is. An existing file is never replaced.
+/// `progress` hears how many of how many messages were looked at.
 pub fn export(
     directory: &Path,
     filter: &Filter,
     now: SystemTime,
     to: &Path,
+    mut progress: impl FnMut(usize, usize),
 ) -> Result<Exported, Error> {
     let spool = Spool::open(directory)?;
     fs::DirBuilder::new()
@@ -29,7 +31,10 @@ pub fn export(
         .create(to)
         .map_err(Error::disk("make", to))?;
     let mut exported = Exported::default();
-    for id in spool.ids() {
+    let ids = spool.ids();
+    let all = ids.len();
+    for (number, id) in ids.into_iter().enumerate() {
+        progress(number, all);
         let message = match spool.read(id) {
             Ok(message) => message,
             Err(error) => {

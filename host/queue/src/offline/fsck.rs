@@ -118,14 +118,16 @@ impl fmt::Display for Fault {
 }
 
 /// Reads everything in a spool and compares every checksum. Changes nothing. [`Error::Locked`] when a server has it.
-pub fn fsck(directory: &Path) -> Result<Report, Error> {
+/// `progress` hears how many of how many messages were read.
+pub fn fsck(directory: &Path, mut progress: impl FnMut(usize, usize)) -> Result<Report, Error> {
     let spool = Spool::open(directory)?;
     let mut report = Report { messages: spool.recovered.known.len(), ..Report::default() };
     log(&spool, &mut report).map_err(Error::disk("list", directory))?;
     if let Some(damaged) = spool.index_damage {
         report.add(index::FILE, Fault::Index(damaged));
     }
-    for id in spool.ids() {
+    for (number, id) in spool.ids().into_iter().enumerate() {
+        progress(number, report.messages);
         let checked = spool.read(id).and_then(|message| {
             spool.verified(&message)?;
             Ok(message.size)
@@ -141,9 +143,12 @@ pub fn fsck(directory: &Path) -> Result<Report, Error> {
 
 /// The same, and then mends it: what is damaged or belongs to no message is moved to `corrupt/`, the index is written anew.
 /// Nothing is removed that was not set aside.
-pub async fn repair(config: Config) -> Result<Report, Error> {
+pub async fn repair(
+    config: Config,
+    progress: impl FnMut(usize, usize) + Send + 'static,
+) -> Result<Report, Error> {
     let directory = config.directory.clone();
-    let report = tokio::task::spawn_blocking(move || fsck(&directory)).await;
+    let report = tokio::task::spawn_blocking(move || fsck(&directory, progress)).await;
     let report = report.map_err(|error| Error::NotDurable(error.to_string()))??;
     let directory = config.directory.clone();
     set_orphans_aside(&directory, &report)

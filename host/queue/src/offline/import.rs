@@ -61,15 +61,16 @@ pub enum ImportError {
 /// Puts messages into the spool, each under a new id; gives the file and the id of each that was taken, durably, and the
 /// error that ended it, if one did. `paths` are `.eml` files, or folders of them. A message with an envelope of
 /// [`export`](super::export) beside it goes on where it was: its recipients, attempts, waiting times and holds; `plain` is
-/// for all others. Without a server: it has the spool meanwhile.
+/// for all others. Without a server: it has the spool meanwhile. `progress` hears how many of how many files were taken.
 pub async fn import(
     config: Config,
     paths: &[PathBuf],
     plain: Option<&PlainEnvelope>,
     now: SystemTime,
+    progress: impl FnMut(usize, usize),
 ) -> (Vec<(PathBuf, Id)>, Result<(), ImportError>) {
     let mut taken = Vec::new();
-    let result = import_all(config, paths, plain, now, &mut taken).await;
+    let result = import_all(config, paths, plain, now, &mut taken, progress).await;
     (taken, result)
 }
 
@@ -79,6 +80,7 @@ async fn import_all(
     plain: Option<&PlainEnvelope>,
     now: SystemTime,
     taken: &mut Vec<(PathBuf, Id)>,
+    mut progress: impl FnMut(usize, usize),
 ) -> Result<(), ImportError> {
     let mut files = Vec::new();
     for path in paths {
@@ -86,7 +88,9 @@ async fn import_all(
     }
     let (queue, _) = Queue::open(config).await?;
     let mut result = Ok(());
+    let all = files.len();
     for (number, path) in (first_number(now)..).zip(files) {
+        progress(taken.len(), all);
         // Nobody else makes ids for this spool now; within a millisecond the number tells them apart.
         let id = Id::new(now, number);
         match import_one(&queue, id, &path, plain, now).await {

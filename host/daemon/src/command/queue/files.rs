@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::super::{count, say, say_error};
+use super::progress::Progress;
 use super::which::Which;
 use crate::config::Config;
 use crate::wiring;
@@ -48,7 +49,10 @@ impl Export {
     pub(super) fn run(self, config: &Config, json: bool) -> Result<()> {
         let directory = wiring::queue(config).directory;
         let filter = self.which.filter(false)?;
-        let exported = offline::export(&directory, &filter, now(), &self.folder)?;
+        let mut progress = Progress::new("looked at");
+        let show = |done, of| progress.show(done, of);
+        let exported = offline::export(&directory, &filter, now(), &self.folder, show)?;
+        drop(progress);
         if json {
             let damaged: Vec<_> = exported.damaged.iter().map(|(id, _)| id).collect();
             say(&serde_json::json!({ "exported": exported.messages, "damaged": damaged })
@@ -85,7 +89,11 @@ impl Import {
             None => None,
         };
         let queue = wiring::queue(config);
-        let (taken, result) = offline::import(queue, &self.paths, plain.as_ref(), now()).await;
+        let mut progress = Progress::new("imported");
+        let show = |done, of| progress.show(done, of);
+        let (taken, result) =
+            offline::import(queue, &self.paths, plain.as_ref(), now(), show).await;
+        drop(progress);
         for (path, id) in &taken {
             if json {
                 say(&serde_json::json!({ "file": path, "id": id }).to_string());
@@ -106,8 +114,13 @@ impl Fsck {
     pub(super) async fn run(self, config: &Config, json: bool) -> Result<()> {
         let queue = wiring::queue(config);
         let directory = queue.directory.clone();
-        let report =
-            if self.repair { offline::repair(queue).await } else { offline::fsck(&directory) }?;
+        let mut progress = Progress::new("checked");
+        let show = move |done, of| progress.show(done, of);
+        let report = if self.repair {
+            offline::repair(queue, show).await
+        } else {
+            offline::fsck(&directory, show)
+        }?;
         for finding in &report.findings {
             if json {
                 say(&as_json(finding).to_string());
