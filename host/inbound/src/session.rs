@@ -218,9 +218,10 @@ impl Session {
     /// Waits for the client, the server's end or the deadline, whichever is first.
     async fn read(&mut self) -> Result<(), End> {
         let deadline = self.deadline();
-        let rest = self.rest().filter(|rest| *rest < deadline);
+        let keep = self.transaction.is_none().then(|| self.policy.rest()).flatten();
+        let is_idle = keep.is_some();
+        let rest = self.rest(keep).filter(|rest| *rest < deadline);
         let rests = rest.is_some();
-        let is_idle = self.transaction.is_none() && self.policy.rest().is_some();
         let Self { stream, machine, phase, short, policy, ending, .. } = self;
         let Some(stream) = stream else {
             return Err(End::Lost(io::ErrorKind::NotConnected.into()));
@@ -261,12 +262,13 @@ impl Session {
         Ok(())
     }
 
-    /// When a client that says nothing between transactions needs neither plugins nor buffers any more.
-    fn rest(&self) -> Option<Instant> {
+    /// When a client that says nothing between transactions needs neither plugins, which are worth their memory for so
+    /// long, nor buffers any more.
+    fn rest(&self, keep: Option<Duration>) -> Option<Instant> {
         if self.transaction.is_some() || self.machine.is_resting() {
             return None;
         }
-        Some(self.waiting_since + self.policy.rest().unwrap_or(REST))
+        Some(self.waiting_since + keep.unwrap_or(REST))
     }
 
     /// When the client must have said something whole.

@@ -44,11 +44,9 @@ impl Desk {
     /// How long instances are worth their memory while the client says nothing; none if there are none.
     pub(crate) fn rest(&self) -> Option<Duration> {
         let live = self.chain.cores.iter().zip(&self.instances);
-        let crowded = live.filter(|(_, instance)| instance.is_some());
-        let crowded = crowded.map(|(core, _)| core.is_crowded());
-        crowded
-            .reduce(|one, other| one || other)
-            .map(|crowded| if crowded { SHORT_REST } else { REST })
+        let mut live = live.filter(|(_, instance)| instance.is_some()).peekable();
+        live.peek()?;
+        Some(if live.any(|(core, _)| core.is_crowded()) { SHORT_REST } else { REST })
     }
 
     /// Gives all instances back.

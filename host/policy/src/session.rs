@@ -236,8 +236,8 @@ impl Session {
             AuthVerdict::Refuse(reply) | AuthVerdict::Disconnect(reply) => Some(reply.to_string()),
             AuthVerdict::Next | AuthVerdict::Success(_) => None,
         };
-        let asked = Box::pin(self.outside(Stage::Auth, question, check, failed, reply));
-        let (verdict, plugin, delay) = asked.await;
+        let (verdict, plugin, delay) =
+            self.outside(Stage::Auth, question, check, failed, reply).await;
         AuthRuling { verdict: verdict.unwrap_or(AuthVerdict::Next), plugin, delay }
     }
 
@@ -245,14 +245,12 @@ impl Session {
     pub async fn disconnect(&mut self, how: &'static str) {
         let check = |_: Answer, _: &Core| Ok(None::<()>);
         let question = |_: &Core| Question::Disconnect { how };
-        if self.desk.chain.asks(Stage::Disconnect) {
-            Box::pin(self.outside(Stage::Disconnect, question, check, |_| None, |()| None)).await;
-        }
+        self.outside(Stage::Disconnect, question, check, |_| None, |()| None).await;
     }
 
     /// MAIL: the transaction is new.
     pub async fn mail(&mut self, transaction: &mut Transaction) -> Ruling {
-        self.ask(Stage::Mail, transaction, None, &mut 0).await
+        self.inside(Stage::Mail, transaction, None, &mut 0).await
     }
 
     /// RCPT. On [`Verdict::Pass`] the recipient, or what the plugins made of it, is in `transaction.recipients`; on every
@@ -260,7 +258,7 @@ impl Session {
     pub async fn rcpt(&mut self, transaction: &mut Transaction, recipient: Recipient) -> Ruling {
         let mut asked = transaction.recipients.len();
         transaction.recipients.push(recipient.into());
-        let ruling = self.ask(Stage::Rcpt, transaction, None, &mut asked).await;
+        let ruling = self.inside(Stage::Rcpt, transaction, None, &mut asked).await;
         if ruling.verdict != Verdict::Pass {
             transaction.recipients.truncate(asked);
         }
@@ -273,25 +271,22 @@ impl Session {
         transaction: &mut Transaction,
         content: Arc<ContentView>,
     ) -> Ruling {
-        self.ask(Stage::Data, transaction, Some(content), &mut 0).await
+        self.inside(Stage::Data, transaction, Some(content), &mut 0).await
     }
 
     /// `connect` and `helo`.
     async fn spoken(&mut self, question: Question) -> Ruling {
         let stage = question.stage();
         let check = |answer, _: &Core| verdict(answer, stage == Stage::Connect);
-        if !self.desk.chain.asks(stage) {
-            return Ruling::pass();
-        }
-        // In a box: a session waits for its client most of its life, and keeps no room for this.
-        let asked = Box::pin(self.outside(
-            stage,
-            |_| question.clone(),
-            check,
-            |on_error| failed(on_error, stage),
-            reply_text,
-        ));
-        let (verdict, plugin, delay) = asked.await;
+        let (verdict, plugin, delay) = self
+            .outside(
+                stage,
+                |_| question.clone(),
+                check,
+                |on_error| failed(on_error, stage),
+                reply_text,
+            )
+            .await;
         Ruling { verdict: verdict.unwrap_or(Verdict::Pass), plugin, delay }
     }
 
@@ -304,52 +299,45 @@ impl Session {
         failed: impl Fn(OnError) -> Option<V>,
         reply: impl Fn(&V) -> Option<String>,
     ) -> (Option<V>, Option<Arc<str>>, Duration) {
-        let mut trace = Vec::new();
-        let (mut decision, mut delay) = ((None, None), Duration::ZERO);
-        let chain = self.desk.chain.clone();
-        let mut call = Box::new(Call { stage, session: Some(self.lend()), ..Call::none() });
-        for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
-        {
-            let check = |answer, _: &Call| check(answer, core);
-            let mut said = self.desk.consult(at, question(core), call, check).await;
-            call = said.call;
-            let staged = std::mem::take(&mut call.staged);
-            let decided = match said.verdict {
-                Ok(verdict) => {
-                    let done = staged.commit(call.session.as_deref_mut(), None, &mut 0);
-                    said.entry.edits = settle(core, done, &mut delay);
-                    verdict
-                }
-                Err(_) => failed(core.on_error),
-            };
-            said.entry.reply = decided.as_ref().and_then(&reply);
-            trace.push(said.entry);
-            if let Some(verdict) = decided {
-                decision = (Some(verdict), Some(core.name.clone()));
-                break;
-            }
-        }
-        self.state = call.session.take();
-        self.desk.release_if_short();
-        self.trace.extend(trace);
-        let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
-        self.trace.drain(..excess);
-        (decision.0, decision.1, delay)
-    }
-
-    /// A stage of a transaction, if anybody wants to be asked.
-    async fn ask(
-        &mut self,
-        stage: Stage,
-        transaction: &mut Transaction,
-        content: Option<Arc<ContentView>>,
-        asked: &mut usize,
-    ) -> Ruling {
         if !self.desk.chain.asks(stage) {
-            return Ruling::pass();
+            return (None, None, Duration::ZERO);
         }
-        // In a box, as in `spoken`.
-        Box::pin(self.inside(stage, transaction, content, asked)).await
+        // In a box: a session waits for its client most of its life, and keeps no room for this.
+        Box::pin(async move {
+            let mut trace = Vec::new();
+            let (mut decision, mut delay) = ((None, None), Duration::ZERO);
+            let chain = self.desk.chain.clone();
+            let mut call = Box::new(Call { stage, session: Some(self.lend()), ..Call::none() });
+            for (at, core) in
+                chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
+            {
+                let check = |answer, _: &Call| check(answer, core);
+                let mut said = self.desk.consult(at, question(core), call, check).await;
+                call = said.call;
+                let staged = std::mem::take(&mut call.staged);
+                let decided = match said.verdict {
+                    Ok(verdict) => {
+                        let done = staged.commit(call.session.as_deref_mut(), None, &mut 0);
+                        said.entry.edits = settle(core, done, &mut delay);
+                        verdict
+                    }
+                    Err(_) => failed(core.on_error),
+                };
+                said.entry.reply = decided.as_ref().and_then(&reply);
+                trace.push(said.entry);
+                if let Some(verdict) = decided {
+                    decision = (Some(verdict), Some(core.name.clone()));
+                    break;
+                }
+            }
+            self.state = call.session.take();
+            self.desk.release_if_short();
+            self.trace.extend(trace);
+            let excess = self.trace.len().saturating_sub(TRACE_ENTRIES);
+            self.trace.drain(..excess);
+            (decision.0, decision.1, delay)
+        })
+        .await
     }
 
     /// A stage of a transaction. `asked` is the place of the recipient that is asked about, and is kept true.
@@ -360,51 +348,60 @@ impl Session {
         content: Option<Arc<ContentView>>,
         asked: &mut usize,
     ) -> Ruling {
-        let chain = self.desk.chain.clone();
-        if transaction.origin.is_empty() {
-            self.facts.origin.name().clone_into(&mut transaction.origin);
+        if !self.desk.chain.asks(stage) {
+            return Ruling::pass();
         }
-        let empty = Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
-        let mut call = Box::new(Call {
-            stage,
-            session: Some(self.lend()),
-            transaction: Some(Box::new(std::mem::replace(transaction, empty))),
-            content,
-            asked: *asked,
-            staged: Staged::default(),
-        });
-        let mut ruling = Ruling::pass();
-        for (at, core) in chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
-        {
-            call.asked = *asked;
-            let mut said = self.desk.consult(at, question(&call), call, judge).await;
-            call = said.call;
-            let staged = std::mem::take(&mut call.staged);
-            let Call { session, transaction: lent, .. } = &mut *call;
-            let lent = lent.as_deref_mut().expect("a call gives back what it was lent");
-            let decided = match said.verdict {
-                Ok((verdict, each)) => {
-                    let done = staged.commit(session.as_deref_mut(), Some(lent), asked);
-                    said.entry.edits = settle(core, done, &mut ruling.delay);
-                    for (place, verdict) in each {
-                        lent.recipients[place].verdict = Some(verdict);
-                    }
-                    verdict
-                }
-                Err(_) => failed(core.on_error, stage),
-            };
-            let decided = decided.or_else(|| nobody_left(stage, lent, *asked));
-            said.entry.reply = decided.as_ref().and_then(reply_text);
-            lent.trace.push(said.entry);
-            if let Some(verdict) = decided {
-                (ruling.verdict, ruling.plugin) = (verdict, Some(core.name.clone()));
-                break;
+        // In a box, as above.
+        Box::pin(async move {
+            let chain = self.desk.chain.clone();
+            if transaction.origin.is_empty() {
+                self.facts.origin.name().clone_into(&mut transaction.origin);
             }
-        }
-        self.state = call.session.take();
-        *transaction = *call.transaction.take().expect("a call gives back what it was lent");
-        self.desk.release_if_short();
-        ruling
+            let empty =
+                Transaction::new(transaction.id, ReversePath::Null, MailParameters::default());
+            let mut call = Box::new(Call {
+                stage,
+                session: Some(self.lend()),
+                transaction: Some(Box::new(std::mem::replace(transaction, empty))),
+                content,
+                asked: *asked,
+                staged: Staged::default(),
+            });
+            let mut ruling = Ruling::pass();
+            for (at, core) in
+                chain.cores.iter().enumerate().filter(|(_, core)| core.exports.has(stage))
+            {
+                call.asked = *asked;
+                let mut said = self.desk.consult(at, question(&call), call, judge).await;
+                call = said.call;
+                let staged = std::mem::take(&mut call.staged);
+                let Call { session, transaction: lent, .. } = &mut *call;
+                let lent = lent.as_deref_mut().expect("a call gives back what it was lent");
+                let decided = match said.verdict {
+                    Ok((verdict, each)) => {
+                        let done = staged.commit(session.as_deref_mut(), Some(lent), asked);
+                        said.entry.edits = settle(core, done, &mut ruling.delay);
+                        for (place, verdict) in each {
+                            lent.recipients[place].verdict = Some(verdict);
+                        }
+                        verdict
+                    }
+                    Err(_) => failed(core.on_error, stage),
+                };
+                let decided = decided.or_else(|| nobody_left(stage, lent, *asked));
+                said.entry.reply = decided.as_ref().and_then(reply_text);
+                lent.trace.push(said.entry);
+                if let Some(verdict) = decided {
+                    (ruling.verdict, ruling.plugin) = (verdict, Some(core.name.clone()));
+                    break;
+                }
+            }
+            self.state = call.session.take();
+            *transaction = *call.transaction.take().expect("a call gives back what it was lent");
+            self.desk.release_if_short();
+            ruling
+        })
+        .await
     }
 
     fn state(&mut self) -> &mut SessionState {
