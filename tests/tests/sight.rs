@@ -5,6 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tests::maildir::{self, id};
@@ -144,6 +145,31 @@ fn why_tells_what_each_plugin_decided_for_a_message() {
     }
     let listed = server.command(&["plugin", "list", "--config", "gatepost.toml"]);
     assert!(listed.expect_success("plugin list").stdout.contains("marks"));
+}
+
+#[test]
+fn mail_has_a_trace_without_plugins_and_how_long_it_is_kept_changes_without_a_restart() {
+    let mut server = Setup::new().start();
+    give(&server, "alice@example.test", "kept");
+    let queued = id(&server.wait_mailbox("alice", 1)[0]).expect("an id in the trace");
+    eventually("the trace of a message that no plugin saw", || {
+        let told = server.command(&["why", &queued, "--config", "gatepost.toml"]).stdout;
+        (told.contains("transaction") && told.contains("delivered")).then_some(())
+    });
+    let folder = server.folder().join("var/trace");
+    let days_ago = |days: u64| {
+        let path = folder.join(format!("trace-2020-01-{days:02}.jsonl"));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(days * 24 * 3600)).unwrap();
+        path
+    };
+    let (old, young) = (days_ago(5), days_ago(2));
+    let setup = server.setup().clone().with("[trace]\nkeep = \"3d\"");
+    server.reconfigure(setup);
+    eventually("an end of what is older than three days", || (!old.exists()).then_some(()));
+    assert!(young.exists());
+    let told = server.command(&["why", &queued, "--config", "gatepost.toml"]);
+    assert!(told.expect_success("why").stdout.contains("delivered"));
 }
 
 #[test]

@@ -173,6 +173,8 @@ fn entry(decision: &Decision, results: &str, micros: u64) -> TraceEntry {
         rule: Some("authentication".to_owned()),
         edits: Vec::new(),
         micros,
+        host_calls: 0,
+        asked: Vec::new(),
         error: None,
     }
 }

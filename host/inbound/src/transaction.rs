@@ -74,6 +74,8 @@ impl Transaction {
             rule: Some(rule.to_owned()),
             edits: Vec::new(),
             micros: 0,
+            host_calls: 0,
+            asked: Vec::new(),
             error: None,
         });
     }

@@ -95,6 +95,8 @@ fn entry() -> Entry {
         rule: None,
         edits: Vec::new(),
         micros: 7,
+        host_calls: 12,
+        asked: Vec::new(),
         error: None,
     };
     let stages = [Stage::Helo, Stage::Mail, Stage::Rcpt, Stage::Data];

@@ -135,6 +135,7 @@ pub(crate) fn ask(
         instance.store.set_epoch_deadline(1);
         let answer = tokio::time::timeout(wall, instance.answer(&core, &question)).await;
         let answer = settle(answer, wall);
+        instance.store.data_mut().end();
         instance.store.data_mut().swap(&mut call);
         // Whatever went wrong, the memory of the instance is in no known state.
         let instance = if answer.is_ok() { Some(instance) } else { None };

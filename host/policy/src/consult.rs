@@ -88,7 +88,7 @@ impl Desk {
             _ => (core, &info.version, &info.digest),
         };
         let instance = self.instances[at].take().filter(|instance| instance.is_of(asked));
-        let finished = if admission == Admission::Refuse && core.previous.is_none() {
+        let mut finished = if admission == Admission::Refuse && core.previous.is_none() {
             let failure = Failure("not asked: too many calls failed (circuit breaker)".into());
             Finished { instance: None, answer: Err(failure), call }
         } else if asked.exports.has(stage) {
@@ -111,6 +111,8 @@ impl Desk {
             rule: None,
             edits: Vec::new(),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            host_calls: std::mem::take(&mut finished.call.host_calls),
+            asked: std::mem::take(&mut finished.call.questions).into_entries(),
             error: None,
         };
         let meters = &core.meters[stage.position()];

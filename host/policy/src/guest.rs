@@ -14,6 +14,7 @@ use crate::content::ContentView;
 use crate::lanes::{self, Tick};
 use crate::session::SessionState;
 use crate::staged::Staged;
+use crate::trace::Questions;
 use crate::transaction::Transaction;
 use crate::wasi::Output;
 
@@ -37,6 +38,10 @@ pub(crate) struct Call {
     /// Where in the transaction the recipient stands that is asked about.
     pub(crate) asked: usize,
     pub(crate) staged: Staged,
+    /// What it asked the world so far.
+    pub(crate) questions: Questions,
+    /// How often it called the host: known when it has ended.
+    pub(crate) host_calls: u32,
 }
 
 impl Call {
@@ -48,6 +53,8 @@ impl Call {
             content: None,
             asked: 0,
             staged: Staged::default(),
+            questions: Questions::default(),
+            host_calls: 0,
         }
     }
 }
@@ -104,6 +111,11 @@ impl Guest {
         self.meter.host_calls = limits.host_calls;
         self.meter.waits = limits.waits;
         self.core.services.ticker.touch();
+    }
+
+    /// The call is over, well or not.
+    pub(crate) fn end(&mut self) {
+        self.call.host_calls = self.core.limits.host_calls - self.meter.host_calls;
     }
 
     /// The epoch's tick: the guest gives way, or has run long enough.

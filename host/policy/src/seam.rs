@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use message::Id;
 use serde::{Deserialize, Serialize};
@@ -242,8 +243,13 @@ impl Guest {
     }
 
     /// Asks the world what needs no waiting.
-    pub(crate) fn ask(&self, question: Question) -> Result<Answer, HostError> {
-        Ok(self.core.services.seam.at_once(&self.asker(), question)?)
+    pub(crate) fn ask(&mut self, question: Question) -> Result<Answer, HostError> {
+        let place = self.call.questions.begin(&question);
+        let clock = &self.core.services.clock;
+        let begun = clock.monotonic();
+        let answer = self.core.services.seam.at_once(&self.asker(), question);
+        self.call.questions.end(place, &answer, clock.monotonic().saturating_sub(begun));
+        Ok(answer?)
     }
 
     /// Asks the world, and waits for the answer. Only this instance waits.
@@ -260,11 +266,44 @@ impl Guest {
         asker: &Asker,
         question: Question,
     ) -> wasmtime::Result<Result<Answer, HostError>> {
-        let seam = self.core.services.seam.clone();
+        let core = self.core.clone();
+        let (seam, clock) = (&core.services.seam, &core.services.clock);
+        let place = self.call.questions.begin(&question);
+        let begun = clock.monotonic();
         let answer = Self::wait(&mut self.meter, seam.later(asker, question)).await?;
+        self.call.questions.end(place, &answer, clock.monotonic().saturating_sub(begun));
         Ok(answer.map_err(HostError::from))
     }
+
+    /// The same with several questions at once; answers in their order.
+    pub(crate) async fn ask_together(
+        &mut self,
+        questions: Vec<Result<Question, HostError>>,
+    ) -> wasmtime::Result<Vec<Result<Answer, HostError>>> {
+        let (asker, core) = (self.asker(), self.core.clone());
+        let (seam, clock) = (&core.services.seam, &core.services.clock);
+        let ask = |question: Result<Question, HostError>| {
+            let noted = question.map(|question| (self.call.questions.begin(&question), question));
+            async {
+                let (place, question) = noted?;
+                let begun = clock.monotonic();
+                let answer = seam.later(&asker, question).await;
+                Ok((place, answer, clock.monotonic().saturating_sub(begun)))
+            }
+        };
+        let asked: Vec<_> = questions.into_iter().map(ask).collect();
+        let answers = futures_util::stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>();
+        let mut take_down = |(place, answer, took)| {
+            self.call.questions.end(place, &answer, took);
+            answer.map_err(HostError::from)
+        };
+        let answers = Self::wait(&mut self.meter, answers).await?;
+        Ok(answers.into_iter().map(|answer| answer.and_then(&mut take_down)).collect())
+    }
 }
+
+/// Of several questions so many are under way together.
+const AT_ONCE: usize = 32;
 
 /// The question went to the wrong side of the seam.
 fn unfit_question(question: &Question) -> Fault {

@@ -20,7 +20,7 @@ use crate::consult::Desk;
 use crate::content::ContentView;
 use crate::guest::Call;
 use crate::imports::recipient;
-use crate::staged::{Committed, Staged};
+use crate::staged::Committed;
 use crate::submit;
 use crate::trace::TraceEntry;
 use crate::transaction::Transaction;
@@ -287,7 +287,7 @@ impl Session {
                 transaction: Some(Box::new(std::mem::replace(transaction, empty))),
                 content,
                 asked: *asked,
-                staged: Staged::default(),
+                ..Call::none()
             });
             let mut ruling = Ruling::pass();
             for (at, core) in

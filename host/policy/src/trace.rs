@@ -1,5 +1,6 @@
 //! What was decided, by whom, and why: kept for each message so that `gatepost why` can tell it later.
 
+mod asked;
 mod journal;
 mod search;
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::Stage;
 
+pub use asked::Asked;
+pub(crate) use asked::Questions;
 pub use journal::{Journal, JournalConfig};
 pub use search::{Query, search};
 
@@ -45,9 +48,26 @@ pub struct TraceEntry {
     pub edits: Vec<String>,
     /// Microseconds from question to answer.
     pub micros: u64,
+    /// How often it called the host.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_calls: u32,
+    /// What it asked the world by that, the first 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
     /// Why the call failed, if it did; then nothing it staged took effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl TraceEntry {
+    /// What the answer took, for people: `184 µs, 3 host calls`
+    pub fn effort(&self) -> String {
+        match self.host_calls {
+            0 => format!("{} µs", self.micros),
+            1 => format!("{} µs, 1 host call", self.micros),
+            calls => format!("{} µs, {calls} host calls", self.micros),
+        }
+    }
 }
 
 /// One line of the journal: a transaction that ended, or an attempt.
@@ -82,6 +102,11 @@ pub struct Entry {
     /// What the plugins decided, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<TraceEntry>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over the field as it is")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub fn command(arguments: &mut Arguments) -> Result<bool, String> {
     say(&format!("{} messages acknowledged over {} block steps", promises.len(), steps.len()));
 
     let mut random = Random::new(seed);
-    let (mut bad, mut checked) = (0, 0);
+    let (mut bad, mut checked, mut repaired) = (0, 0, 0);
     for number in 1..=count {
         let (end, what) = (random.below(steps.len() as u64 + 1), random.below(3));
         let end = usize::try_from(end).expect("small");
@@ -63,7 +63,7 @@ pub fn command(arguments: &mut Arguments) -> Result<bool, String> {
         let books = ledger.copy_of(|n| promises.iter().any(|&(one, by)| one == n && by <= end));
         checked += books.missing().len();
         let mut state = Image::of(&live, &mount);
-        state.mount();
+        repaired += u32::from(state.mount_or_repair(kind));
         server.begin();
         server.wait_ready();
         drain(&mut server, &next, &books);
@@ -79,7 +79,8 @@ pub fn command(arguments: &mut Arguments) -> Result<bool, String> {
         }
     }
     say(&format!(
-        "{}: {count} crash states on {} (seed {seed}) of {} block steps: {bad} bad; {checked} promises checked",
+        "{}: {count} crash states on {} (seed {seed}) of {} block steps: {bad} bad; {checked} promises checked; \
+         {repaired} file systems had to be repaired before they could be mounted",
         server.name(),
         kind.name(),
         steps.len()

@@ -81,10 +81,10 @@ fn print_stage(entry: &TraceEntry) {
     let digest = entry.digest.get(..12).unwrap_or(&entry.digest);
     let who = format!("{} {}@{digest}", entry.plugin, entry.version);
     say(&format!(
-        "    {:<8}{who}: {}{recipient}  {} µs",
+        "    {:<8}{who}: {}{recipient}  {}",
         entry.stage.name(),
         entry.verdict,
-        entry.micros
+        entry.effort()
     ));
     let details = [
         ("reply", &entry.reply),
@@ -96,6 +96,9 @@ fn print_stage(entry: &TraceEntry) {
         if let Some(text) = text {
             say(&format!("            {name} {text}"));
         }
+    }
+    for asked in &entry.asked {
+        say(&format!("            asked {asked}"));
     }
     for edit in &entry.edits {
         say(&format!("            edit {edit}"));

@@ -69,6 +69,7 @@ impl House {
         // Delivery first: who is accepted from now on has a place to go to.
         self.delivery.set_routing(delivery);
         self.inbound.set_directory(directory);
+        self.journal.keep(config.trace.keep, config.trace.size).await;
         Ok(generation)
     }
 }
@@ -94,7 +95,6 @@ fn warn_about_the_rest(old: &Config, new: &Config) {
         ("queue", same(&old.queue, &new.queue)),
         ("delivery", same(&old.delivery, &new.delivery)),
         ("policy", same(&old.policy, &new.policy)),
-        ("trace", old.trace == new.trace),
         ("admin", same(&old.admin, &new.admin)),
     ];
     for (section, _) in sections.iter().filter(|(_, same)| !*same) {

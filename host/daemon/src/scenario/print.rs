@@ -72,11 +72,12 @@ fn decided(entry: &TraceEntry, lines: &mut Vec<String>) {
             line.push_str(&format!(", {word} {text}"));
         }
     }
-    line.push_str(&format!(" ({} µs)", entry.micros));
+    line.push_str(&format!(" ({})", entry.effort()));
     lines.push(line);
     if let Some(reply) = &entry.reply {
         lines.push(format!("         reply {reply}"));
     }
+    lines.extend(entry.asked.iter().map(|asked| format!("         asked {asked}")));
     lines.extend(entry.edits.iter().map(|edit| format!("         edit  {edit}")));
 }
 

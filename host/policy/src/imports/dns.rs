@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures_util::StreamExt;
-
 use crate::bindings::HostError;
 use crate::bindings::imports::dns::{Answer as Records, Host, Listing, Query};
 use crate::config::DnsGrant;
@@ -95,17 +93,11 @@ impl Guest {
             let error = HostError::Quota(format!("at most {MANY} names are looked up in one call"));
             return Ok(vec![Err(error); queries.len()]);
         }
-        let (asker, seam) = (self.asker(), self.core.services.seam.clone());
         let grant = &self.core.grants.dns;
-        let answers = futures_util::stream::iter(queries)
-            .map(|(name, kind)| {
-                let question = question(grant, name, &kind);
-                let (asker, seam) = (&asker, &seam);
-                async move { records(seam.later(asker, question?).await?) }
-            })
-            .buffered(AT_ONCE)
-            .collect();
-        Self::wait(&mut self.meter, answers).await
+        let questions = queries.into_iter().map(|(name, kind)| question(grant, name, &kind));
+        let questions = questions.collect();
+        let answers = self.ask_together(questions).await?;
+        Ok(answers.into_iter().map(|answer| answer.and_then(records)).collect())
     }
 }
 
@@ -148,8 +140,6 @@ fn reversed(subject: &str) -> String {
 
 /// Names in one call: a long list of DNS blocklists for every Received field.
 const MANY: usize = 256;
-/// Of these so many under way together.
-const AT_ONCE: usize = 32;
 
 #[cfg(test)]
 mod tests {

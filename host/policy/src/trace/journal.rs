@@ -60,6 +60,7 @@ enum Job {
     /// Makes the entry: on the writer's thread, because nobody waits there.
     Entry(Box<dyn FnOnce() -> Entry + Send>),
     Flush(oneshot::Sender<()>),
+    Keep(Duration, u64),
 }
 
 impl Journal {
@@ -93,14 +94,21 @@ impl Journal {
     /// Waits until everything recorded so far is in the files.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        let mut job = Job::Flush(done);
+        self.order(Job::Flush(done)).await;
+        let _ = wait.await;
+    }
+
+    /// From now on a file goes when its last entry is older than `keep`, and the oldest when all together have more
+    /// than so many octets.
+    pub async fn keep(&self, keep: Duration, keep_octets: u64) {
+        self.order(Job::Keep(keep, keep_octets)).await;
+    }
+
+    /// Hands over what must not be dropped.
+    async fn order(&self, mut job: Job) {
         while let Some(jobs) = &self.shared.jobs {
             match jobs.try_send(job) {
-                Ok(()) => {
-                    let _ = wait.await;
-                    break;
-                }
-                Err(TrySendError::Disconnected(_)) => break,
+                Ok(()) | Err(TrySendError::Disconnected(_)) => break,
                 Err(TrySendError::Full(back)) => job = back,
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,6 +186,10 @@ impl Writer {
             Job::Flush(done) => {
                 self.flush();
                 let _ = done.send(());
+            }
+            Job::Keep(keep, keep_octets) => {
+                (self.config.keep, self.config.keep_octets) = (keep, keep_octets);
+                self.retain();
             }
         }
     }

@@ -64,8 +64,8 @@ fn names(directory: &std::path::Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn old_and_excess_files_go() {
+#[tokio::test]
+async fn old_and_excess_files_go() {
     let directory = tempfile::tempdir().unwrap();
     for age in 1..=20 {
         let path = directory.path().join(format!("trace-2026-10-{:02}.jsonl", 21 - age));
@@ -85,7 +85,9 @@ fn old_and_excess_files_go() {
     };
     drop(Journal::open(config.clone()).unwrap());
     assert_eq!(names(directory.path()), expected(11..=20));
-    drop(Journal::open(JournalConfig { keep_octets: 350, ..config.clone() }).unwrap());
+    let journal = Journal::open(config.clone()).unwrap();
+    journal.keep(config.keep, 350).await;
+    drop(journal);
     assert_eq!(names(directory.path()), expected(18..=20));
     // The newest is never too old and never too much.
     let nothing = JournalConfig { keep: Duration::ZERO, keep_octets: 0, ..config };

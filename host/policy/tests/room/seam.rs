@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use policy::seam::{Answer, Asker, Fault, Question, Seam};
+use policy::trace::Asked;
 use policy::{HostConfig, TableKind, TableSource, Tables};
 
 use crate::support::{World, addressed, content, granted};
@@ -74,14 +75,22 @@ async fn every_answer_of_the_world_comes_through_the_seam() {
         session.data(&mut transaction, content()).await;
         let entry = &transaction.trace[0];
         assert_eq!(entry.reason.as_deref(), Some(expected), "{:?}", entry.error);
+        let told = |asked: &Asked| format!("{} {}: {:?}", asked.what, asked.about, asked.answer);
+        (entry.host_calls, entry.asked.iter().map(told).collect::<Vec<_>>())
     };
-    check("time", "1000 77").await;
+    let (calls, told) = check("time", "1000 77").await;
+    assert!(calls >= 2, "the trace counts {calls} host calls");
+    assert_eq!(told, ["clock.now : None", "clock.monotonic : None"]);
     check("random", "[1, 1, 1, 1] 72340172838076673").await;
-    check("resolve", "198.51.100.1|10 mail.example|nx|invalid").await;
-    check("http", "200 scripted").await;
+    let (_, told) = check("resolve", "198.51.100.1|10 mail.example|nx|invalid").await;
+    assert_eq!(told[0], "dns A a.example: Some(\"198.51.100.1\")");
+    let (_, told) = check("http", "200 scripted").await;
+    assert_eq!(told, ["http POST https://scan.example/: Some(\"200, 8 octets\")"]);
     check("http-content", "200 scripted").await;
-    check("count", r#"HostError::Unavailable("scripted")"#).await;
-    check("take", "true 1").await;
+    let (_, told) = check("count", r#"HostError::Unavailable("scripted")"#).await;
+    assert_eq!(told, ["kv.increment calls: Some(\"unavailable: scripted\")"]);
+    let (_, told) = check("take", "true 1").await;
+    assert_eq!(told, ["rate-limit.take key: Some(\"allowed, 1 left\")"]);
     let asked = asked.lock().unwrap();
     for question in [
         r#"g data {"ask":"now"}"#,
