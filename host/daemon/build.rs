@@ -17,7 +17,7 @@ fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = here.join("../..").canonicalize().expect("the workspace is two folders up");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for watched in ["plugins/rust", "plugins/templates", "wit", "Cargo.lock"] {
+    for watched in ["plugins/rust", "plugins/templates", "wit", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
     let target_dir = target_dir(&out);
