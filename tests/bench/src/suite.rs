@@ -2,7 +2,7 @@
 //! process in a fresh folder.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -64,19 +64,27 @@ pub(crate) struct Suite<'a> {
     /// How long.
     pub(crate) pace: Pace,
     starts: u32,
+    /// That of the last run.
+    last: Option<PathBuf>,
 }
 
 impl<'a> Suite<'a> {
     /// Nothing is started yet.
     pub(crate) fn new(workshop: &'a Workshop, folder: PathBuf, pace: Pace) -> Self {
-        Self { workshop, folder, pace, starts: 0 }
+        Self { workshop, folder, pace, starts: 0, last: None }
     }
 
-    /// A folder that nobody has used.
+    /// A folder that nobody has used. The one before is not needed any more: its few large files go, which hold the most
+    /// by far; its many small ones stay to the end, because mass deletion makes the next files slow.
     pub(crate) fn fresh(&mut self, subject: &Subject) -> PathBuf {
+        if let Some(last) = self.last.take() {
+            remove_large(&last);
+        }
         self.starts += 1;
         let name: String = subject.name().chars().filter(char::is_ascii_alphanumeric).collect();
-        self.folder.join(format!("{:03}-{name}", self.starts))
+        let folder = self.folder.join(format!("{:03}-{name}", self.starts));
+        self.last = Some(folder.clone());
+        folder
     }
 
     /// All rounds of all cells, each with the subjects that `of` gives for it.
@@ -131,6 +139,22 @@ impl<'a> Suite<'a> {
         Ok(Run::new(&met, cpu, self.pace.window))
     }
 }
+
+/// Removes what is larger than [`LARGE`] below this folder. What can't be read or removed stays.
+fn remove_large(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            remove_large(&entry.path());
+        } else if metadata.len() > LARGE {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Segments of our log are; messages are not.
+const LARGE: u64 = 1 << 20;
 
 impl Run {
     /// From what sessions met, and the CPU time of the server meanwhile.
