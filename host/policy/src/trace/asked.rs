@@ -65,17 +65,29 @@ pub(crate) struct Place(usize);
 impl Questions {
     /// Notes a question before it is asked: a call that ends while it waits shows what it waited for.
     pub(crate) fn begin(&mut self, question: &Question) -> Place {
-        let full = self.0.len() >= MOST;
-        let what = if full { REST } else { function(question) };
-        if full || !has_subject(question) {
-            if let Some(at) = self.0.iter().position(|asked| asked.what == what) {
-                self.0[at].times += 1;
-                return Place(at);
-            }
+        let mut what = function(question);
+        if !has_subject(question)
+            && let Some(place) = self.again(what)
+        {
+            return place;
         }
-        let about = if full { String::new() } else { clean(&subject(question), SUBJECT_OCTETS) };
+        if self.0.len() >= MOST {
+            if let Some(place) = self.again(REST) {
+                return place;
+            }
+            what = REST;
+        }
+        let told = if what == REST { String::new() } else { subject(question) };
+        let about = clean(&told, SUBJECT_OCTETS);
         self.0.push(Asked { what: Cow::Borrowed(what), about, answer: None, times: 1, micros: 0 });
         Place(self.0.len() - 1)
+    }
+
+    /// Where this was asked before; it is counted there.
+    fn again(&mut self, what: &str) -> Option<Place> {
+        let at = self.0.iter().position(|asked| asked.what == what)?;
+        self.0[at].times += 1;
+        Some(Place(at))
     }
 
     /// Notes what was heard, and how long that took.
@@ -268,11 +280,8 @@ mod tests {
             [(get(n), Ok(Answer::Value(None))), (Question::Now, Ok(Answer::Nanoseconds(0)))]
         }));
         assert_eq!(notes.len(), MOST + 1);
-        assert_eq!((notes[1].times, &*notes[1].what), (31, "clock.now"));
-        assert_eq!(
-            (notes[MOST].times, &*notes[MOST].what, &notes[MOST].answer),
-            (138, REST, &None)
-        );
+        assert_eq!((notes[1].times, &*notes[1].what), (100, "clock.now"));
+        assert_eq!((notes[MOST].times, &*notes[MOST].what, &notes[MOST].answer), (69, REST, &None));
         let micros: u64 = notes.iter().map(|asked| asked.micros).sum();
         assert_eq!(micros, 600);
         let text = serde_json::to_string(&notes[0]).unwrap();
