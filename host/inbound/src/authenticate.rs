@@ -158,24 +158,16 @@ fn entry(decision: &Decision, results: &str, micros: u64) -> TraceEntry {
         Decision::Quarantine => ("quarantine", None),
         Decision::Reject => ("reject", None),
     };
+    let version = env!("CARGO_PKG_VERSION").into();
     TraceEntry {
-        stage: Stage::Data,
-        plugin: "host".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        digest: "".into(),
-        recipient: None,
         verdict: Cow::Borrowed(verdict),
-        reply: None,
         reason: Some(match exception {
             Some(exception) => format!("{exception:?}: {results}"),
             None => results.to_owned(),
         }),
         rule: Some("authentication".to_owned()),
-        edits: Vec::new(),
         micros,
-        host_calls: 0,
-        asked: Vec::new(),
-        error: None,
+        ..TraceEntry::new(Stage::Data, "host".into(), version, "".into())
     }
 }
 

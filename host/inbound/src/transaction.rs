@@ -62,21 +62,13 @@ impl Transaction {
         recipient: Option<&ForwardPath>,
         reply: &Reply,
     ) {
+        let version = env!("CARGO_PKG_VERSION").into();
         self.policy.trace.push(TraceEntry {
-            stage,
-            plugin: "host".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            digest: "".into(),
             recipient: recipient.map(ToString::to_string),
             verdict: Cow::Borrowed(if reply.is_temporary() { "defer" } else { "reject" }),
             reply: Some(reply.to_string()),
-            reason: None,
             rule: Some(rule.to_owned()),
-            edits: Vec::new(),
-            micros: 0,
-            host_calls: 0,
-            asked: Vec::new(),
-            error: None,
+            ..TraceEntry::new(stage, "host".into(), version, "".into())
         });
     }
 

@@ -100,20 +100,12 @@ impl Desk {
         let took = now.saturating_sub(before);
         self.instances[at] = finished.instance;
         let mut entry = TraceEntry {
-            stage,
-            plugin: core.name.clone(),
-            version: version.clone(),
-            digest: digest.clone(),
             recipient,
             verdict: Cow::Borrowed("error"),
-            reply: None,
-            reason: None,
-            rule: None,
-            edits: Vec::new(),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             host_calls: std::mem::take(&mut finished.call.host_calls),
             asked: std::mem::take(&mut finished.call.questions).into_entries(),
-            error: None,
+            ..TraceEntry::new(stage, core.name.clone(), version.clone(), digest.clone())
         };
         let meters = &core.meters[stage.position()];
         meters.calls.increment(1);

@@ -60,6 +60,26 @@ pub struct TraceEntry {
 }
 
 impl TraceEntry {
+    /// Of that stage and component, with nothing said yet.
+    pub fn new(stage: Stage, plugin: Arc<str>, version: Arc<str>, digest: Arc<str>) -> Self {
+        Self {
+            stage,
+            plugin,
+            version,
+            digest,
+            recipient: None,
+            verdict: Cow::Borrowed(""),
+            reply: None,
+            reason: None,
+            rule: None,
+            edits: Vec::new(),
+            micros: 0,
+            host_calls: 0,
+            asked: Vec::new(),
+            error: None,
+        }
+    }
+
     /// What the answer took, for people: `184 µs, 3 host calls`
     pub fn effort(&self) -> String {
         match self.host_calls {

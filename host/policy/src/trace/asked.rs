@@ -13,7 +13,7 @@ use crate::seam::{Answer, Fault, Match, Question};
 /// A question to the world, of a plugin in one call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// The interface and function of the contract: `dns`, `kv.get`, `http.send`, …; "…" for all beyond the 32nd.
+    /// The interface and function of the contract: `dns`, `kv.get`, `http`, …; "…" for all beyond the 32nd.
     pub what: Cow<'static, str>,
     /// The name, key, or address of the web without its query.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -94,12 +94,14 @@ impl Questions {
     pub(crate) fn end(&mut self, Place(at): Place, answer: &Result<Answer, Fault>, took: Duration) {
         let asked = &mut self.0[at];
         asked.micros += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        asked.answer = match answer {
+        if asked.what == REST {
+            return;
+        }
+        let told = match answer {
             Ok(answer) => heard(answer),
             Err(fault) => Some(told(fault)),
-        }
-        .filter(|_| asked.what != REST)
-        .map(|text| clean(&text, ANSWER_OCTETS));
+        };
+        asked.answer = told.map(|text| clean(&text, ANSWER_OCTETS));
     }
 
     /// All of them, for the trace.
